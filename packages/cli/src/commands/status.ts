@@ -1,0 +1,64 @@
+import type { Command } from 'commander';
+import { EXIT_ATTENTION } from '@tokenmirror/core';
+import { ReplicaFactory, status as look, type StatusReport } from '@tokenmirror/service';
+import { invoke, print, printJson } from '../context.js';
+import { colorsFor } from '../output/style.js';
+import { distance, localTime, table } from '../output/table.js';
+
+export async function status(command: Command): Promise<number> {
+  const { settings, container } = await invoke(command);
+  const report = await look(container.resolve(ReplicaFactory));
+  if (settings.json) printJson(report);
+  else print(render(report));
+  const engine = report.daemon.report?.engine;
+  const isWell =
+    report.store.reachable &&
+    report.credentials.every(({ problem }) => problem === undefined) &&
+    !(report.daemon.running && engine?.state === 'degraded');
+  return isWell ? 0 : EXIT_ATTENTION;
+}
+
+function render({ workspace, store, daemon, credentials }: StatusReport): string {
+  const colors = colorsFor(process.stdout);
+  const lines = [
+    `workspace  ${workspace.authDir} (${String(workspace.credentials)} credentials${workspace.hasConfig ? ', config' : ', no config'})`,
+    `store      ${store.description}${store.reachable ? ` (${String(store.documents)} documents, ${String(store.deleted)} deleted)` : ''}`,
+  ];
+  if (!store.reachable) lines.push(colors.red(`           out of reach: ${store.problem ?? ''}`), `           ${store.remedy ?? ''}`);
+  const { report } = daemon;
+  if (!daemon.running) lines.push(`daemon     not running${report === undefined ? '' : `; last seen ${distance(report.writtenAt)}`}`);
+  else if (report !== undefined) {
+    const { engine } = report;
+    lines.push(
+      `daemon     running (process ${String(report.pid)}), ${engine.state === 'degraded' ? colors.yellow(engine.state) : colors.green(engine.state)}${engine.lastSync === undefined ? '' : `, first sync ${localTime(engine.lastSync)}`}`,
+    );
+    if (engine.outage !== undefined)
+      lines.push(`           the store is out of reach for it since ${localTime(engine.outage.since)}: ${engine.outage.reason}`);
+    if (engine.workspaceMissing) lines.push('           the auth directory is missing; nothing is deleted because of that');
+    if (engine.frozenDeletions.length > 0)
+      lines.push(
+        `           ${String(engine.frozenDeletions.length)} deletions are frozen; put the files back, or stop it and run \`tokenmirror sync --force\``,
+      );
+    for (const key of engine.loginDue) lines.push(`           login due: ${key}`);
+    for (const { name, side, reason } of engine.refusals) lines.push(`           refused (${side}): ${name}: ${reason}`);
+    const counts = Object.entries(engine.counts).filter(([, count]) => count > 0);
+    if (counts.length > 0)
+      lines.push(`           since its start: ${counts.map(([name, count]) => `${name} ${String(count)}`).join(', ')}`);
+  }
+  if (credentials.length > 0) {
+    lines.push(
+      '',
+      table(
+        ['CREDENTIAL', 'PROVIDER', 'EXPIRES', 'STORED', 'NOTE'],
+        credentials.map(({ name, provider, disabled, expires, stored, problem }) => [
+          name,
+          provider,
+          expires === undefined ? '' : distance(expires),
+          stored === undefined ? '?' : stored ? 'yes' : 'no',
+          problem ?? (disabled ? 'disabled' : ''),
+        ]),
+      ),
+    );
+  }
+  return lines.join('\n');
+}

@@ -1,0 +1,40 @@
+import type { Command } from 'commander';
+import { EXIT_ATTENTION, shownName, type EngineStatus } from '@tokenmirror/core';
+import { ReplicaFactory, sync as syncOnce } from '@tokenmirror/service';
+import { invoke, print, printJson } from '../context.js';
+import { table } from '../output/table.js';
+
+export async function sync(command: Command): Promise<number> {
+  const { settings, container } = await invoke(command);
+  const { status, actions } = await syncOnce(container.resolve(ReplicaFactory));
+  if (settings.json)
+    printJson({
+      actions: actions.map(({ key, action, because, conflicts }) => ({ name: key, action, because, conflicts })),
+      ...problemsOf(status),
+    });
+  else {
+    if (actions.length > 0)
+      print(
+        table(
+          ['ACTION', 'DOCUMENT', 'BECAUSE'],
+          actions.map(({ key, action, because }) => [action, shownName(key), because]),
+        ),
+      );
+    for (const { name, side, reason } of status.refusals) print(`refused (${side})  ${name}: ${reason}`);
+    for (const key of status.loginDue) print(`login due  ${shownName(key)}: the store went back to an older grant`);
+    if (status.frozenDeletions.length > 0)
+      print(
+        `${String(status.frozenDeletions.length)} deletions are frozen, because so many at once look like an accident. Put the files back, or run with --force.`,
+      );
+    print(
+      actions.length === 0
+        ? 'In sync; nothing to do.'
+        : `In sync after ${String(actions.length)} ${actions.length === 1 ? 'change' : 'changes'}.`,
+    );
+  }
+  return status.state === 'degraded' ? EXIT_ATTENTION : 0;
+}
+
+function problemsOf({ refusals, frozenDeletions, loginDue, state }: EngineStatus) {
+  return { state, refusals, frozenDeletions, loginDue };
+}

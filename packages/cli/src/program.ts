@@ -1,0 +1,104 @@
+import { Command } from 'commander';
+import { VERSION } from '@tokenmirror/service';
+import { withOptions } from './context.js';
+
+type Handler = (command: Command) => Promise<number>;
+type NamedHandler = (name: string, command: Command) => Promise<number>;
+
+const EXAMPLES = `
+Examples:
+  tokenmirror run --auth-dir ~/.cli-proxy-api --store file:///backup/cliproxy
+  PGSTORE_DSN=postgres://… tokenmirror run --workspace /data
+  tokenmirror migrate --from file:///data --to postgres --dry-run
+  tokenmirror history claude-me@example.com
+
+Exit codes:
+  0  done, all is well          4  the store is out of reach or refuses
+  1  done, look at the output   5  data of another cluster or a newer version
+  2  not understood             6  no such document, or it cannot be used
+  3  the workspace is at fault  70 a defect of Tokenmirror
+
+Options can also be set as TOKENMIRROR_<NAME>, in .env, or in tokenmirror.yaml.`;
+
+/** Commands load their code only when they are called, so that starting is fast. `done` is told what to exit with. */
+export function createProgram(done: (exitCode: number) => void): Command {
+  const program = new Command('tokenmirror')
+    .description('Mirrors the credentials and settings of CLIProxyAPI into a store, live, in both directions.')
+    .version(VERSION)
+    .showHelpAfterError('See `tokenmirror --help`, or `tokenmirror <command> --help`.')
+    .addHelpText('after', EXAMPLES)
+    .exitOverride();
+
+  const add = (name: string, description: string): Command =>
+    program.command(name).description(description).exitOverride().showHelpAfterError(`See \`tokenmirror ${name} --help\`.`);
+  const handle = (command: Command, load: () => Promise<Handler>): void => {
+    command.action(async () => {
+      done(await (await load())(command));
+    });
+  };
+  const handleNamed = (command: Command, load: () => Promise<NamedHandler>): void => {
+    command.action(async (name: string) => {
+      done(await (await load())(name, command));
+    });
+  };
+
+  handle(
+    withOptions(add('run', 'Keep the workspace and the store in sync until stopped (the daemon).'), ['json']),
+    async () => (await import('./commands/run.js')).run,
+  );
+  handle(withOptions(add('sync', 'One pass in both directions, then exit.')), async () => (await import('./commands/sync.js')).sync);
+  handle(
+    withOptions(add('status', 'What is where, and whether it is well.'), ['force', 'adopt']),
+    async () => (await import('./commands/status.js')).status,
+  );
+  handle(
+    withOptions(add('diff', 'What a pass would do; changes nothing. Exits with 1 when there is something.'), ['force', 'adopt']),
+    async () => (await import('./commands/diff.js')).diff,
+  );
+  handle(
+    withOptions(add('verify', 'Compare workspace and store, document by document. Exits with 1 when they differ.'), ['force', 'adopt']),
+    async () => (await import('./commands/verify.js')).verify,
+  );
+  handle(
+    withOptions(
+      add('migrate', 'Copy every document of one store into another, and read each of them back.')
+        .requiredOption('--from <store>', 'file:///directory, postgres://…, a configured store (postgres, filesystem), or workspace')
+        .requiredOption('--to <store>', 'the same; it is made when it is new')
+        .option('--dry-run', 'only tell what would be copied'),
+      ['store', 'force', 'adopt'],
+    ),
+    async () => (await import('./commands/migrate.js')).migrate,
+  );
+  handleNamed(
+    withOptions(
+      add('history', 'List the kept versions of a document, or show one (secrets masked).')
+        .argument('<name>', 'for example claude-me@example.com, or config')
+        .option('--show <version>', 'show this version, compared with the current one'),
+      ['force', 'adopt'],
+    ),
+    async () => (await import('./commands/history.js')).history,
+  );
+  handleNamed(
+    withOptions(
+      add('restore', 'Bring an earlier version of a document back: its settings, or all of a deleted one.')
+        .argument('<name>', 'for example claude-me@example.com, or config')
+        .option('--version <version>', 'which one, from `tokenmirror history` (default: the newest)')
+        .option('--grant', 'the old tokens too, which are usually dead; asks first')
+        .option('--yes', 'do not ask'),
+      ['force', 'adopt'],
+    ),
+    async () => (await import('./commands/restore.js')).restore,
+  );
+  handle(
+    withOptions(
+      add('try', 'First run: mirror a sample workspace, or your own if you say so, into a directory.').option(
+        '--directory <path>',
+        'where the sample and the store go',
+        'tokenmirror-sample',
+      ),
+      ['json', 'workspace', 'auth-dir', 'config', 'store', 'force', 'adopt'],
+    ),
+    async () => (await import('./commands/try.js')).tryOut,
+  );
+  return program;
+}

@@ -1,0 +1,87 @@
+import type { DocumentKey } from '../documents/document-key.js';
+import { isMassDeletion } from '../planning/mass-change-guard.js';
+import type { CancelTimer, Clock } from '../ports/clock.js';
+
+export type DeletionSide = 'workspace' | 'store';
+
+/** Deletions are gathered for this long, so that those of one accident are judged together. */
+const GATHER_MS = 300;
+/** Deletions this close to each other count as one pass. */
+const PASS_MS = 30_000;
+
+/**
+ * Holds every deletion until those around it are known, then lets them through, or freezes them when together they look like an
+ * accident. Frozen ones stay frozen until forced, or until the documents came back.
+ */
+export class DeletionGate {
+  readonly #clock: Clock;
+  readonly #population: () => number;
+  readonly #decided: (keys: readonly DocumentKey[], frozen: boolean) => void;
+  readonly #forced: boolean;
+  readonly #proposed = new Map<DocumentKey, DeletionSide>();
+  readonly #permitted = new Set<DocumentKey>();
+  #done: { readonly at: number; readonly side: DeletionSide }[] = [];
+  #cancel: CancelTimer | undefined;
+  #frozen = false;
+
+  /** `population` counts the documents that exist, proposed ones included; `decided` is told of keys to plan again. */
+  constructor(clock: Clock, forced: boolean, population: () => number, decided: (keys: readonly DocumentKey[], frozen: boolean) => void) {
+    this.#clock = clock;
+    this.#forced = forced;
+    this.#population = population;
+    this.#decided = decided;
+  }
+
+  /** The deletions that were held back, or an empty list. */
+  get frozen(): readonly DocumentKey[] {
+    return this.#frozen ? [...this.#proposed.keys()] : [];
+  }
+
+  get isGathering(): boolean {
+    return this.#cancel !== undefined;
+  }
+
+  /** True when this deletion may be carried out now; else it is considered, and `decided` will tell. */
+  propose(key: DocumentKey, side: DeletionSide): boolean {
+    if (this.#permitted.delete(key)) {
+      this.#done.push({ at: this.#clock.monotonic(), side });
+      return true;
+    }
+    if (this.#proposed.get(key) === side) return false;
+    this.#proposed.set(key, side);
+    this.#cancel ??= this.#clock.after(GATHER_MS, () => {
+      this.#cancel = undefined;
+      this.#decide();
+    });
+    return false;
+  }
+
+  /** The document is not to be deleted any more. */
+  withdraw(key: DocumentKey): void {
+    this.#permitted.delete(key);
+    if (this.#proposed.delete(key) && this.#proposed.size === 0) this.#frozen = false;
+  }
+
+  stop(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+  }
+
+  #decide(): void {
+    const since = this.#clock.monotonic() - PASS_MS;
+    this.#done = this.#done.filter(({ at }) => at >= since);
+    const keys = [...this.#proposed.keys()];
+    if (keys.length === 0) return;
+    const population = this.#population() + this.#done.length;
+    const suspicious = (['workspace', 'store'] as const).some((side) => {
+      const proposed = [...this.#proposed.values()].filter((proposedSide) => proposedSide === side).length;
+      return isMassDeletion(proposed + this.#done.filter((done) => done.side === side).length, population);
+    });
+    this.#frozen = suspicious && !this.#forced;
+    if (!this.#frozen) {
+      this.#proposed.clear();
+      for (const key of keys) this.#permitted.add(key);
+    }
+    this.#decided(keys, this.#frozen);
+  }
+}

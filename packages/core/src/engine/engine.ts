@@ -1,0 +1,418 @@
+import { isCredentialKey, readDocumentKey, readRecordKey, shownName, type DocumentKey } from '../documents/document-key.js';
+import { Hasher } from '../documents/hasher.js';
+import type { HostSections } from '../documents/host-sections.js';
+import { isOutage, messageOf, TokenmirrorError } from '../errors.js';
+import { workspaceLens } from '../planning/lens.js';
+import type { Action } from '../planning/plan.js';
+import type { BaseRecords } from '../ports/base-records.js';
+import type { CancelTimer, Clock, RandomSource } from '../ports/clock.js';
+import type { ClusterIdentity, Cursor, Listing, TokenStore } from '../ports/token-store.js';
+import type { ScannedFile, Workspace } from '../ports/workspace.js';
+import { backoffMs } from './backoff.js';
+import { DeletionGate } from './deletion-gate.js';
+import { DocumentQueue } from './document-queue.js';
+import type { EngineEvent } from './events.js';
+import { Reconciler, sameStat } from './reconciler.js';
+import { Registration } from './registration.js';
+import { StatusBoard, type EngineStatus } from './status-board.js';
+
+export interface EngineParts {
+  readonly workspace: Workspace;
+  readonly store: TokenStore;
+  readonly cluster: ClusterIdentity;
+  readonly bases: BaseRecords;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly replicaId: string;
+  /** Told of everything that happens, in order. */
+  readonly emit: (event: EngineEvent) => void;
+}
+
+export interface EngineOptions {
+  readonly hostSections: HostSections;
+  readonly maxDocumentBytes: number;
+  /** How often the store is asked for what changed, in ms. Notifications only make it sooner. */
+  readonly pollMs: number;
+  /** How often the files are compared with what was last seen, in ms. */
+  readonly sweepMs: number;
+  /** Lets a mass deletion through. */
+  readonly force: boolean;
+}
+
+/** Enough to fill batches and hide the latency of a store, few enough to keep memory flat. */
+const CONCURRENCY = 512;
+/** How often a workspace that is not there is looked for, in ms. */
+const MISSING_RETRY_MS = 1000;
+
+/**
+ * Keeps a workspace and its authority equal: observe → plan → act → record. Observers (file events, notifications, polls, sweeps) only
+ * say "look at this document"; the reconciler does the rest.
+ */
+export class Engine {
+  readonly #parts: EngineParts;
+  readonly #options: EngineOptions;
+  readonly #queue: DocumentQueue;
+  readonly #gate: DeletionGate;
+  readonly #reconciler: Reconciler;
+  readonly #board: StatusBoard;
+  readonly #timers = new Map<string, CancelTimer>();
+  readonly #waiting = new Map<DocumentKey, CancelTimer>();
+  /** Documents to look at once the store is back. */
+  readonly #missedInOutage = new Set<DocumentKey>();
+  /** Documents that could not be read or written here; the next sweep tries again. */
+  readonly #failed = new Set<DocumentKey>();
+  #cursor: Cursor | undefined;
+  #outageAttempts = 0;
+  #polling: Promise<void> | undefined;
+  #pollAgain = false;
+  #registration: Registration | undefined;
+  #closers: (() => Promise<void>)[] = [];
+  #stopped = false;
+  #fail: ((error: unknown) => void) | undefined;
+  #wake: (() => void)[] = [];
+  readonly #ended: Promise<void>;
+  #end: () => void = () => undefined;
+
+  constructor(parts: EngineParts, options: EngineOptions) {
+    this.#parts = parts;
+    this.#options = options;
+    this.#ended = new Promise((resolve) => {
+      this.#end = resolve;
+    });
+    this.#board = new StatusBoard(parts.clock, parts.emit);
+    const emit = (event: EngineEvent): void => {
+      this.#board.note(event);
+    };
+    this.#queue = new DocumentQueue((key) => this.#work(key), CONCURRENCY);
+    this.#gate = new DeletionGate(
+      parts.clock,
+      options.force,
+      () => [...parts.bases.keys()].length,
+      (keys, frozen) => {
+        if (frozen) emit({ type: 'deletions-frozen', keys });
+        else for (const key of keys) this.look(key);
+        this.#wakeAll();
+      },
+    );
+    const { workspace, store, bases, replicaId } = parts;
+    const { hostSections, maxDocumentBytes } = options;
+    this.#reconciler = new Reconciler({
+      workspace,
+      store,
+      bases,
+      replicaId,
+      hostSections,
+      maxDocumentBytes,
+      emit,
+      hasher: new Hasher(parts.cluster.key),
+      lens: workspaceLens(hostSections),
+      gate: this.#gate,
+    });
+  }
+
+  get status(): EngineStatus {
+    return this.#board.status(this.#gate.frozen, this.#queue.size + this.#waiting.size);
+  }
+
+  /** Looks at one document soon. */
+  look(key: DocumentKey): void {
+    if (this.#stopped) return;
+    if (this.#board.isOut) this.#missedInOutage.add(key);
+    else this.#queue.add(key);
+  }
+
+  /**
+   * One full pass: every document that differs from what was last seen is brought in line. Resolves when all of it settled.
+   * @throws TokenmirrorError of the store, which is left to the caller
+   */
+  async pass(): Promise<void> {
+    const listing = await this.#parts.store.list();
+    this.#cursor = listing.cursor;
+    for (const key of await this.#differing(listing)) this.look(key);
+    await this.settled();
+    this.#board.synced();
+  }
+
+  /** What a pass would do, document by document, changing nothing. */
+  async preview(): Promise<ReadonlyMap<DocumentKey, Action>> {
+    const actions = new Map<DocumentKey, Action>();
+    for (const key of await this.#differing(await this.#parts.store.list())) {
+      const action = await this.#reconciler.preview(key);
+      if (action.kind !== 'nothing') actions.set(key, action);
+    }
+    return actions;
+  }
+
+  /**
+   * Runs until `stop`. Starts with a full pass; an outage of the store is waited out at any time, the start included.
+   * @throws TokenmirrorError REPLICA_DUPLICATE, or any failure that waiting cannot mend
+   */
+  async run(session: { readonly id: string; readonly host: string }, ready: () => void): Promise<void> {
+    const { store, workspace, replicaId } = this.#parts;
+    const failed = new Promise<never>((_, reject) => {
+      this.#fail = reject;
+    });
+    failed.catch(() => undefined);
+    this.#registration = new Registration(store, replicaId, session);
+    this.#closers.push(
+      await workspace.watch((key) => {
+        if (key === undefined) this.#background(this.#sweep());
+        else this.look(key);
+      }),
+    );
+    const start = async (): Promise<void> => {
+      await this.#throughOutages(async () => {
+        await this.#registration?.register();
+        if (store.watch !== undefined)
+          this.#closers.push(
+            await store.watch(() => {
+              this.#poll();
+            }),
+          );
+      });
+      await this.#throughOutages(() => this.pass());
+      this.#every('sweep', this.#options.sweepMs, () => this.#sweep());
+      this.#every('poll', this.#options.pollMs, () => this.#pollOnce());
+      ready();
+      await this.#ended;
+    };
+    await Promise.race([start(), failed]);
+  }
+
+  /** Lets documents under way finish, then ends everything. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    for (const cancel of [...this.#timers.values(), ...this.#waiting.values()]) cancel();
+    this.#timers.clear();
+    this.#waiting.clear();
+    this.#gate.stop();
+    for (const close of this.#closers.splice(0)) await close();
+    await this.#queue.idle();
+    this.#wakeAll();
+    this.#end();
+  }
+
+  /** Resolves when nothing is under way, waits to be looked at again, or is gathered. Frozen deletions do not count. */
+  async settled(): Promise<void> {
+    for (;;) {
+      await this.#queue.idle();
+      if (this.#stopped || this.#board.isOut) return;
+      if (this.#waiting.size === 0 && !this.#gate.isGathering && this.#queue.size === 0) return;
+      await new Promise<void>((resolve) => this.#wake.push(resolve));
+    }
+  }
+
+  async #work(key: DocumentKey): Promise<void> {
+    try {
+      const verdict = await this.#reconciler.reconcile(key);
+      if (verdict !== undefined) this.#lookLater(key, verdict.lookAgainInMs);
+    } catch (error) {
+      if (isStoreTrouble(error)) {
+        this.#missedInOutage.add(key);
+        this.#enterOutage(error);
+      } else {
+        this.#failed.add(key);
+        this.#board.note({ type: 'refused', name: key, side: 'workspace', reason: messageOf(error) });
+      }
+    } finally {
+      this.#wakeAll();
+    }
+  }
+
+  #lookLater(key: DocumentKey, ms: number): void {
+    if (this.#stopped || this.#waiting.has(key)) return;
+    this.#waiting.set(
+      key,
+      this.#parts.clock.after(ms, () => {
+        this.#waiting.delete(key);
+        this.look(key);
+        this.#wakeAll();
+      }),
+    );
+  }
+
+  /** The documents whose file or entry is not as it was last seen. */
+  async #differing(listing: Listing): Promise<Set<DocumentKey>> {
+    const { bases } = this.#parts;
+    const differing = this.#changedThere(listing);
+    if (listing.complete) {
+      const listed = new Set<string>(listing.entries.map(({ name }) => name));
+      for (const key of bases.keys()) if (!listed.has(key) && bases.get(key)?.remote !== undefined) differing.add(key);
+    }
+    for (const key of await this.#changedHere()) differing.add(key);
+    return differing;
+  }
+
+  async #changedHere(): Promise<Set<DocumentKey>> {
+    const { workspace, bases, replicaId } = this.#parts;
+    const differing = new Set<DocumentKey>();
+    const presence = workspace.presence();
+    if (presence === 'missing') {
+      this.#board.note({ type: 'workspace-missing' });
+      this.#later('missing', MISSING_RETRY_MS, () => this.#sweep());
+      return differing;
+    }
+    if (presence === 'unmarked') {
+      await this.#rehydrate();
+      await workspace.mark(replicaId);
+    }
+    this.#board.note({ type: 'mended', name: 'auths/' });
+    const { files, refused } = await workspace.scan();
+    this.#board.refusedNames('workspace', refused);
+    const seen = new Set<DocumentKey>();
+    for (const file of files) {
+      seen.add(file.key);
+      if (!this.#isUntouched(file)) differing.add(file.key);
+    }
+    for (const key of bases.keys()) {
+      if (seen.has(key)) continue;
+      if (bases.get(key)?.local !== undefined || presence === 'unmarked') differing.add(key);
+      else this.#gate.withdraw(key);
+    }
+    return differing;
+  }
+
+  #isUntouched({ key, stat }: ScannedFile): boolean {
+    const local = this.#parts.bases.get(key)?.local;
+    return local?.stat !== undefined && sameStat(local.stat, stat);
+  }
+
+  #changedThere(listing: Listing): Set<DocumentKey> {
+    const differing = new Set<DocumentKey>();
+    const refused: { name: string; reason: string }[] = [];
+    for (const { name, state, revision } of listing.entries) {
+      if (readRecordKey(name) !== undefined) {
+        if (name === this.#registration?.key) this.#background(this.#registration.check());
+        continue;
+      }
+      const reading = readDocumentKey(name);
+      if (!reading.ok) {
+        if (!reading.ignored) refused.push({ name: shownName(name), reason: reading.reason });
+        continue;
+      }
+      const base = this.#parts.bases.get(reading.key);
+      const isKnown = base?.remote?.revision === revision && state !== 'absent' && base.local !== undefined;
+      const isGone = state === 'deleted' && base === undefined && !this.#gate.frozen.includes(reading.key);
+      if (!isKnown && !isGone) differing.add(reading.key);
+    }
+    if (listing.complete || refused.length > 0) this.#board.refusedNames('store', refused);
+    return differing;
+  }
+
+  /** The auth directory lost its marker: what is not in it was not deleted by anyone, and comes back from the store. */
+  async #rehydrate(): Promise<void> {
+    const { bases } = this.#parts;
+    const lost = [...bases.keys()].filter((key) => isCredentialKey(key) && bases.get(key)?.local !== undefined);
+    if (lost.length === 0) return;
+    this.#board.note({ type: 'rehydrating' });
+    for (const key of lost) {
+      const remote = bases.get(key)?.remote;
+      await (remote === undefined ? bases.delete(key) : bases.set({ key, remote }));
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const failed = [...this.#failed];
+    this.#failed.clear();
+    for (const key of [...failed, ...(await this.#changedHere())]) this.look(key);
+  }
+
+  /** Asks the store for what changed, soon and never twice at once. */
+  #poll(): void {
+    if (this.#polling !== undefined) this.#pollAgain = true;
+    else this.#background(this.#pollOnce());
+  }
+
+  #pollOnce(): Promise<void> {
+    this.#polling ??= this.#pullChanges().finally(() => {
+      this.#polling = undefined;
+      if (this.#pollAgain) {
+        this.#pollAgain = false;
+        this.#poll();
+      }
+    });
+    return this.#polling;
+  }
+
+  async #pullChanges(): Promise<void> {
+    if (this.#board.isOut || this.#stopped) return;
+    const listing = await this.#parts.store.list(this.#cursor);
+    this.#cursor = listing.cursor;
+    for (const key of listing.complete ? await this.#differing(listing) : this.#changedThere(listing)) this.look(key);
+  }
+
+  #enterOutage(error: unknown): void {
+    if (this.#stopped) return;
+    const remedy = error instanceof TokenmirrorError ? error.remedy : '';
+    this.#board.note({ type: 'outage', reason: messageOf(error), remedy });
+    const wait = backoffMs(this.#outageAttempts, this.#parts.random);
+    this.#outageAttempts += 1;
+    this.#later('outage', wait, () => this.#tryToHeal());
+  }
+
+  async #tryToHeal(): Promise<void> {
+    const listing = await this.#parts.store.list();
+    await this.#registration?.check();
+    this.#cursor = listing.cursor;
+    this.#outageAttempts = 0;
+    this.#board.healed();
+    const missed = [...this.#missedInOutage];
+    this.#missedInOutage.clear();
+    for (const key of new Set([...missed, ...(await this.#differing(listing))])) this.look(key);
+    this.#wakeAll();
+  }
+
+  async #throughOutages(work: () => Promise<void>): Promise<void> {
+    for (;;) {
+      try {
+        await work();
+        if (!this.#board.isOut) return;
+      } catch (error) {
+        if (!isStoreTrouble(error)) throw error;
+        this.#enterOutage(error);
+      }
+      await this.#healedOrStopped();
+      if (this.#stopped) return;
+    }
+  }
+
+  async #healedOrStopped(): Promise<void> {
+    while (this.#board.isOut && !this.#stopped) await new Promise<void>((resolve) => this.#wake.push(resolve));
+  }
+
+  /** Runs a task that nobody waits for: an outage is entered, anything else ends the run. */
+  #background(task: Promise<void>): void {
+    task.catch((error: unknown) => {
+      if (isStoreTrouble(error)) this.#enterOutage(error);
+      else this.#fail?.(error);
+    });
+  }
+
+  #later(name: string, ms: number, task: () => Promise<void>): void {
+    if (this.#stopped || this.#timers.has(name)) return;
+    this.#timers.set(
+      name,
+      this.#parts.clock.after(ms, () => {
+        this.#timers.delete(name);
+        this.#background(task());
+      }),
+    );
+  }
+
+  #every(name: string, ms: number, task: () => Promise<void>): void {
+    this.#later(name, ms, () =>
+      task().finally(() => {
+        this.#every(name, ms, task);
+      }),
+    );
+  }
+
+  #wakeAll(): void {
+    for (const wake of this.#wake.splice(0)) wake();
+  }
+}
+
+function isStoreTrouble(error: unknown): boolean {
+  return isOutage(error) || (error instanceof TokenmirrorError && error.code === 'STORE_DENIED');
+}

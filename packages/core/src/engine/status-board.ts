@@ -1,0 +1,138 @@
+import { shownName, type DocumentKey } from '../documents/document-key.js';
+import type { Clock } from '../ports/clock.js';
+import type { RefusedName } from '../ports/workspace.js';
+import type { ActedKind, EngineEvent } from './events.js';
+
+export interface Refusal {
+  readonly name: string;
+  readonly side: 'workspace' | 'store';
+  readonly reason: string;
+}
+
+export interface EngineStatus {
+  /** `in sync`; `working`; or degraded, with the reasons in the other fields. */
+  readonly state: 'starting' | 'in sync' | 'working' | 'degraded';
+  /** ms since the epoch of the last time that everything was settled. */
+  readonly lastSync: number | undefined;
+  readonly underWay: number;
+  readonly outage: { readonly since: number; readonly reason: string; readonly remedy: string } | undefined;
+  readonly workspaceMissing: boolean;
+  readonly frozenDeletions: readonly DocumentKey[];
+  readonly loginDue: readonly DocumentKey[];
+  readonly refusals: readonly Refusal[];
+  readonly counts: Readonly<Record<ActedKind | 'conflicts', number>>;
+}
+
+/** Keeps what is true now, and passes on only what is new: a state that goes on is told once. */
+export class StatusBoard {
+  readonly #clock: Clock;
+  readonly #emit: (event: EngineEvent) => void;
+  readonly #refusals = new Map<string, Refusal>();
+  readonly #loginDue = new Set<DocumentKey>();
+  readonly #counts: Record<ActedKind | 'conflicts', number> = {
+    pull: 0,
+    push: 0,
+    merge: 0,
+    'delete-local': 0,
+    'delete-remote': 0,
+    conflicts: 0,
+  };
+  #outage: { since: number; startedAt: number; reason: string; remedy: string } | undefined;
+  #missing = false;
+  #lastSync: number | undefined;
+
+  constructor(clock: Clock, emit: (event: EngineEvent) => void) {
+    this.#clock = clock;
+    this.#emit = emit;
+  }
+
+  get isOut(): boolean {
+    return this.#outage !== undefined;
+  }
+
+  note(event: EngineEvent): void {
+    if (this.#isNews(event)) this.#emit(event);
+  }
+
+  /** Replaces the names that a full look at one side found unfit. */
+  refusedNames(side: 'workspace' | 'store', refused: readonly RefusedName[]): void {
+    const names = new Map(refused.map(({ name, reason }) => [shownName(name), reason]));
+    for (const [id, refusal] of this.#refusals) {
+      if (refusal.side === side && id.startsWith('name:') && !names.has(refusal.name)) this.#refusals.delete(id);
+    }
+    for (const [name, reason] of names) {
+      if (this.#refuse(`name:${side}:${name}`, { name, side, reason })) this.#emit({ type: 'refused', name, side, reason });
+    }
+  }
+
+  synced(): void {
+    if (!this.isOut) this.#lastSync = this.#clock.now();
+  }
+
+  healed(): void {
+    if (this.#outage === undefined) return;
+    const { startedAt } = this.#outage;
+    this.#outage = undefined;
+    this.#emit({ type: 'healed', afterMs: Math.round(this.#clock.monotonic() - startedAt) });
+  }
+
+  status(frozenDeletions: readonly DocumentKey[], underWay: number): EngineStatus {
+    const degraded = this.isOut || this.#missing || frozenDeletions.length > 0 || this.#loginDue.size > 0 || this.#refusals.size > 0;
+    const settled = underWay > 0 ? 'working' : 'in sync';
+    const outage = this.#outage;
+    return {
+      state: degraded ? 'degraded' : this.#lastSync === undefined ? 'starting' : settled,
+      lastSync: this.#lastSync,
+      underWay,
+      outage: outage === undefined ? undefined : { since: outage.since, reason: outage.reason, remedy: outage.remedy },
+      workspaceMissing: this.#missing,
+      frozenDeletions,
+      loginDue: [...this.#loginDue],
+      refusals: [...this.#refusals.values()],
+      counts: { ...this.#counts },
+    };
+  }
+
+  #isNews(event: EngineEvent): boolean {
+    switch (event.type) {
+      case 'acted':
+        this.#counts[event.action] += 1;
+        if (event.conflicts.length > 0) this.#counts.conflicts += 1;
+        this.#loginDue.delete(event.key);
+        return true;
+      case 'refused':
+        return this.#refuse(`document:${event.name}`, { name: shownName(event.name), side: event.side, reason: event.reason });
+      case 'mended':
+        if (event.name === 'auths/') return this.#setMissing(false);
+        return this.#refusals.delete(`document:${event.name}`);
+      case 'login-due': {
+        const isNew = !this.#loginDue.has(event.key);
+        this.#loginDue.add(event.key);
+        return isNew;
+      }
+      case 'outage': {
+        const isNew = this.#outage === undefined;
+        this.#outage ??= { since: this.#clock.now(), startedAt: this.#clock.monotonic(), reason: event.reason, remedy: event.remedy };
+        return isNew;
+      }
+      case 'workspace-missing':
+        return this.#setMissing(true);
+      case 'deletions-frozen':
+      case 'healed':
+      case 'rehydrating':
+        return true;
+    }
+  }
+
+  #refuse(id: string, refusal: Refusal): boolean {
+    const before = this.#refusals.get(id);
+    this.#refusals.set(id, refusal);
+    return before?.reason !== refusal.reason;
+  }
+
+  #setMissing(value: boolean): boolean {
+    const changed = this.#missing !== value;
+    this.#missing = value;
+    return changed;
+  }
+}

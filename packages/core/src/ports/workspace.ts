@@ -1,0 +1,60 @@
+import type { Document } from '../documents/document.js';
+import type { DocumentKey } from '../documents/document-key.js';
+import type { StatHint } from '../planning/base.js';
+
+/** A file, looked at until it was stable. */
+export type LocalReading =
+  /** `text` is what stands there to the letter, to be given back as `expected` in a write. */
+  | { readonly state: 'document'; readonly document: Document; readonly text: string; readonly stat: StatHint | undefined }
+  | { readonly state: 'blank'; readonly reason: string; readonly text: string }
+  | { readonly state: 'refused'; readonly reason: string }
+  /** Not there. Confirmed after a quiet period with its directory and our marker present; else look again after `confirmInMs`. */
+  | { readonly state: 'absent'; readonly confirmInMs: number }
+  /** It is being written, or its directory is not there; nothing may be concluded. */
+  | { readonly state: 'unsettled'; readonly reason: string; readonly retryInMs: number };
+
+export interface ScannedFile {
+  readonly key: DocumentKey;
+  readonly stat: StatHint;
+}
+
+export interface RefusedName {
+  readonly name: string;
+  readonly reason: string;
+}
+
+export interface Scan {
+  readonly files: readonly ScannedFile[];
+  readonly refused: readonly RefusedName[];
+}
+
+/**
+ * `marked`: the auth directory is there with our marker. `unmarked`: it is there without it, so it was emptied, replaced or is new; what is absent from it was
+ * not deleted. `missing`: it is not there at all.
+ */
+export type Presence = 'marked' | 'unmarked' | 'missing';
+
+export type WorkspaceWrite =
+  | { readonly status: 'written'; readonly stat: StatHint | undefined }
+  /** The file is no longer what the write was planned on. */
+  | { readonly status: 'changed' };
+
+/** The local files that CLIProxyAPI reads and writes. */
+export interface Workspace {
+  /** As it may be shown. */
+  readonly description: string;
+  presence(): Presence;
+  /** Writes the marker with the replica's id. */
+  mark(replicaId: string): Promise<void>;
+  /** Names and stat hints of every document; no content is read. O(files), no hashing. */
+  scan(): Promise<Scan>;
+  read(key: DocumentKey): Promise<LocalReading>;
+  /**
+   * Replaces the file atomically if it still has the text `expected` (`undefined`: is absent).
+   * @throws TokenmirrorError WORKSPACE_DENIED
+   */
+  write(key: DocumentKey, document: Document, expected: string | undefined): Promise<WorkspaceWrite>;
+  remove(key: DocumentKey, expected: string): Promise<WorkspaceWrite>;
+  /** Calls back with keys to look at, or `undefined` for "look at everything". A hint only. */
+  watch(hint: (key: DocumentKey | undefined) => void): Promise<() => Promise<void>>;
+}

@@ -1,0 +1,132 @@
+import {
+  Hasher,
+  readCredentialPath,
+  readDocument,
+  readDocumentKey,
+  shownName,
+  TokenmirrorError,
+  type Document,
+  type DocumentKey,
+  type TokenStore,
+  type Version,
+} from '@tokenmirror/core';
+import type { Settings } from '../options/settings.js';
+import type { ReplicaFactory } from '../replica.js';
+import { maskedLines } from './masking.js';
+
+export interface HistoryOfDocument {
+  readonly name: string;
+  /** What the store holds now. */
+  readonly now: 'live' | 'deleted' | 'absent';
+  readonly versions: readonly Version[];
+}
+
+/** The kept versions of one document, newest first. */
+export async function listVersions(replicas: ReplicaFactory, name: string): Promise<HistoryOfDocument> {
+  return withHistory(replicas, async (store, history) => {
+    const key = keyNamed(name);
+    const [entry, versions] = [(await store.read([key])).get(key), await history.versions(key)];
+    if (entry === undefined && versions.length === 0) throw unknown(`the store knows no document ${shownName(key)}`);
+    return { name: shownName(key), now: entry?.state ?? 'absent', versions };
+  });
+}
+
+export interface ShownVersion {
+  readonly name: string;
+  readonly version: string;
+  /** `name`, masked value, and whether the current document has it otherwise. */
+  readonly fields: readonly {
+    readonly name: string;
+    readonly value: string;
+    readonly compared: 'same' | 'differs' | 'only then' | 'only now';
+  }[];
+}
+
+/** One version, masked, compared with what the store holds now. */
+export async function showVersion(replicas: ReplicaFactory, settings: Settings, name: string, id: string): Promise<ShownVersion> {
+  return withHistory(replicas, async (store, _, key) => {
+    const { document } = await versionOf(store, keyNamed(name), id, settings);
+    const wanted = keyNamed(name);
+    const entry = (await store.read([wanted])).get(wanted);
+    const reading = entry?.state === 'live' ? readDocument(wanted, entry.content, settings['max-document-size']) : undefined;
+    const now = reading?.state === 'document' ? reading.document : undefined;
+    const hasher = new Hasher(key);
+    const hashesOf = (each: Document | undefined): ReadonlyMap<string, string> =>
+      new Map(
+        each === undefined
+          ? []
+          : Object.entries(each.kind === 'credential' ? each.fields : each.values).map(([field, value]) => [
+              field,
+              hasher.text('shown', JSON.stringify(value)),
+            ]),
+      );
+    const [then, current] = [hashesOf(document), hashesOf(now)];
+    const lines = maskedLines(document).map(([field, value]) => ({
+      name: field,
+      value,
+      compared: !current.has(field)
+        ? ('only then' as const)
+        : current.get(field) === then.get(field)
+          ? ('same' as const)
+          : ('differs' as const),
+    }));
+    const added =
+      now === undefined
+        ? []
+        : maskedLines(now)
+            .filter(([field]) => !then.has(field))
+            .map(([field, value]) => ({ name: field, value, compared: 'only now' as const }));
+    return { name: shownName(wanted), version: id, fields: [...lines, ...added] };
+  });
+}
+
+/** Reads one version, or `latest` for the newest. @throws TokenmirrorError DOCUMENT_UNKNOWN, DOCUMENT_REFUSED */
+export async function versionOf(
+  store: TokenStore,
+  key: DocumentKey,
+  id: string | undefined,
+  settings: Settings,
+): Promise<{ readonly document: Document; readonly id: string }> {
+  const wanted = id ?? (await store.history?.versions(key))?.[0]?.id;
+  const content = wanted === undefined ? undefined : await store.history?.content(key, wanted);
+  if (wanted === undefined || content === undefined)
+    throw unknown(id === undefined ? `there is no earlier version of ${shownName(key)}` : `there is no version ${id} of ${shownName(key)}`);
+  const reading = readDocument(key, content, settings['max-document-size']);
+  if (reading.state !== 'document')
+    throw new TokenmirrorError(
+      'DOCUMENT_REFUSED',
+      `version ${wanted} of ${shownName(key)} cannot be used: ${reading.reason}`,
+      'Choose another version; `tokenmirror history` lists them.',
+    );
+  return { document: reading.document, id: wanted };
+}
+
+/** The key that a person means: `claude-a@b.c`, `claude-a@b.c.json`, `auths/…`, or `config`. */
+export function keyNamed(name: string): DocumentKey {
+  const candidates = name === 'config' || name === 'config.yaml' ? ['config/config.yaml'] : [name, `auths/${name}`, `auths/${name}.json`];
+  for (const candidate of candidates) {
+    const reading = readDocumentKey(candidate);
+    if (reading.ok) return reading.key;
+  }
+  const problem = readCredentialPath(name);
+  throw unknown(`"${shownName(name)}" is not the name of a document${problem.ok ? '' : `: ${problem.reason}`}`);
+}
+
+async function withHistory<T>(
+  replicas: ReplicaFactory,
+  work: (store: TokenStore, history: NonNullable<TokenStore['history']>, clusterKey: string) => Promise<T>,
+): Promise<T> {
+  const { store, cluster, close } = await replicas.look();
+  try {
+    if (store.history === undefined)
+      throw new TokenmirrorError('STORE_UNSUITABLE', `${store.description} keeps no history`, 'Use a store that does.');
+    if (cluster.id === 'none yet') throw unknown(`${store.description} has never been used by Tokenmirror`);
+    return await work(store, store.history, cluster.key);
+  } finally {
+    await close();
+  }
+}
+
+function unknown(message: string): TokenmirrorError {
+  return new TokenmirrorError('DOCUMENT_UNKNOWN', message, 'See `tokenmirror status` for the documents there are.');
+}

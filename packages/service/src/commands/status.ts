@@ -1,0 +1,99 @@
+import { expiryOf, messageOf, readDocumentKey, shownName, TokenmirrorError } from '@tokenmirror/core';
+import { lockOwner } from '@tokenmirror/files';
+import { readReport, type DaemonReport } from '../daemon/status-file.js';
+import type { ReplicaFactory } from '../replica.js';
+
+export interface StatusReport {
+  readonly workspace: { readonly authDir: string; readonly configFile: string; readonly credentials: number; readonly hasConfig: boolean };
+  readonly store: {
+    readonly description: string;
+    readonly reachable: boolean;
+    readonly documents: number | undefined;
+    readonly deleted: number | undefined;
+    readonly problem: string | undefined;
+    readonly remedy: string | undefined;
+  };
+  readonly daemon: { readonly running: boolean; readonly report: DaemonReport | undefined };
+  readonly credentials: readonly CredentialStatus[];
+}
+
+export interface CredentialStatus {
+  readonly name: string;
+  readonly provider: string;
+  readonly disabled: boolean;
+  /** ms since the epoch, where the file says so. */
+  readonly expires: number | undefined;
+  readonly stored: boolean | undefined;
+  readonly problem: string | undefined;
+}
+
+/** What is where, and whether it is well. Changes nothing, and works with the store down or no daemon running. */
+export async function status(replicas: ReplicaFactory): Promise<StatusReport> {
+  const locations = replicas.locations();
+  const workspace = replicas.workspace(locations);
+  const store = await replicas.authority(locations);
+  const stored = await lookAt(store);
+  const { files, refused } = workspace.presence() === 'missing' ? { files: [], refused: [] } : await workspace.scan();
+  const credentials: CredentialStatus[] = refused.map(({ name, reason }) => ({
+    name,
+    provider: '',
+    disabled: false,
+    expires: undefined,
+    stored: undefined,
+    problem: reason,
+  }));
+  for (const { key } of files.filter((file) => file.key.startsWith('auths/'))) {
+    const reading = await workspace.read(key);
+    const fields = reading.state === 'document' && reading.document.kind === 'credential' ? reading.document.fields : undefined;
+    credentials.push({
+      name: shownName(key.slice('auths/'.length)),
+      provider: typeof fields?.['type'] === 'string' ? fields['type'] : '',
+      disabled: fields?.['disabled'] === true,
+      expires: fields === undefined ? undefined : expiryOf(fields),
+      stored: stored.live?.has(key),
+      problem: reading.state === 'document' ? undefined : reading.state === 'absent' ? 'it is gone' : reading.reason,
+    });
+  }
+  const owner = await lockOwner(locations.stateDir);
+  return {
+    workspace: {
+      authDir: locations.authDir,
+      configFile: locations.configFile,
+      credentials: credentials.length,
+      hasConfig: files.some(({ key }) => key === 'config/config.yaml'),
+    },
+    store: {
+      description: store.description,
+      reachable: stored.live !== undefined,
+      documents: stored.live?.size,
+      deleted: stored.deleted,
+      problem: stored.problem,
+      remedy: stored.remedy,
+    },
+    daemon: { running: owner !== undefined, report: await readReport(locations.stateDir) },
+    credentials,
+  };
+}
+
+async function lookAt(store: Awaited<ReturnType<ReplicaFactory['authority']>>) {
+  try {
+    await store.open('look');
+    const { entries } = await store.list();
+    const documents = entries.filter(({ name }) => readDocumentKey(name).ok);
+    return {
+      live: new Set<string>(documents.filter(({ state }) => state === 'live').map(({ name }) => name)),
+      deleted: documents.filter(({ state }) => state === 'deleted').length,
+      problem: undefined,
+      remedy: undefined,
+    };
+  } catch (error) {
+    return {
+      live: undefined,
+      deleted: undefined,
+      problem: messageOf(error),
+      remedy: error instanceof TokenmirrorError ? error.remedy : undefined,
+    };
+  } finally {
+    await store.close();
+  }
+}

@@ -1,0 +1,119 @@
+import { inject, injectable } from 'tsyringe';
+import {
+  backoffMs,
+  isOutage,
+  messageOf,
+  sleep,
+  TokenmirrorError,
+  type ClusterIdentity,
+  type EngineEvent,
+  type Log,
+} from '@tokenmirror/core';
+import type { Settings } from '../options/settings.js';
+import { LOG, ReplicaFactory, type OpenReplica } from '../replica.js';
+import { SETTINGS } from '../stores/store-provider.js';
+import { StoreRegistry } from '../stores/store-registry.js';
+import { systemClock } from '../system-clock.js';
+import { VERSION } from '../version.js';
+import { logEvent } from './event-log.js';
+import { StatusFile } from './status-file.js';
+
+/** How long a stop may take to finish what is under way, in ms. */
+const FLUSH_MS = 8000;
+
+export interface DaemonHooks {
+  /** Told once, when everything is in sync for the first time. */
+  readonly ready?: () => void;
+  readonly event?: (event: EngineEvent) => void;
+}
+
+/** `tokenmirror run`: keeps a workspace and its store in sync until it is told to stop. */
+@injectable()
+export class Daemon {
+  readonly #settings: Settings;
+  readonly #replicas: ReplicaFactory;
+  readonly #stores: StoreRegistry;
+  readonly #log: Log;
+  #replica: OpenReplica | undefined;
+  #stopping = false;
+
+  constructor(
+    @inject(SETTINGS) settings: Settings,
+    @inject(ReplicaFactory) replicas: ReplicaFactory,
+    @inject(StoreRegistry) stores: StoreRegistry,
+    @inject(LOG) log: Log,
+  ) {
+    this.#settings = settings;
+    this.#replicas = replicas;
+    this.#stores = stores;
+    this.#log = log;
+  }
+
+  /** Resolves after `stop`. @throws TokenmirrorError for what waiting cannot mend */
+  async run(hooks: DaemonHooks = {}): Promise<void> {
+    const locations = this.#replicas.locations();
+    const startedAt = Date.now();
+    const replica = await this.#replicas.open(
+      (event) => {
+        logEvent(this.#log, event);
+        hooks.event?.(event);
+        file.changed();
+      },
+      (open) => this.#waitForStore(open),
+    );
+    this.#replica = replica;
+    const file = new StatusFile(locations.stateDir, () => ({
+      pid: process.pid,
+      version: VERSION,
+      replica: replica.id,
+      store: replica.store.description,
+      startedAt,
+      writtenAt: Date.now(),
+      engine: replica.engine.status,
+    }));
+    this.#log.info('started', {
+      version: VERSION,
+      workspace: locations.authDir,
+      config: locations.configFile,
+      store: replica.store.description,
+      replica: replica.id,
+    });
+    for (const name of this.#stores.unused()) this.#log.warn('store-unused', { store: name, reason: 'another store is the authority' });
+    try {
+      if (this.#stopping) return;
+      await replica.engine.run(replica.session, () => {
+        this.#log.info('ready', { afterMs: Date.now() - startedAt });
+        void file.write();
+        hooks.ready?.();
+      });
+    } finally {
+      await replica.close();
+      await file.write();
+      this.#log.info('stopped');
+    }
+  }
+
+  /** Finishes what is under way, within bounds, and ends `run`. */
+  async stop(): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    const engine = this.#replica?.engine;
+    if (engine === undefined) return;
+    await Promise.race([engine.settled(), sleep(systemClock, FLUSH_MS)]);
+    await engine.stop();
+  }
+
+  /** A store that is down when the daemon starts is waited for; one that refuses us is not. */
+  async #waitForStore(open: () => Promise<ClusterIdentity>): Promise<ClusterIdentity> {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        return await open();
+      } catch (error) {
+        if (!isOutage(error) || this.#stopping) throw error;
+        const remedy = error instanceof TokenmirrorError ? error.remedy : '';
+        this.#log[attempt === 0 ? 'error' : 'debug']('store-unreachable', { reason: messageOf(error), remedy });
+        await sleep(systemClock, Math.min(backoffMs(attempt, Math.random), this.#settings['poll-interval']));
+      }
+    }
+  }
+}

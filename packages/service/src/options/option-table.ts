@@ -1,0 +1,130 @@
+/** How a value is written and what it becomes. */
+export type OptionType = 'path' | 'text' | 'flag' | 'duration' | 'size' | 'count' | 'names' | 'log-level' | 'log-format';
+
+export interface OptionSpec {
+  readonly type: OptionType;
+  readonly group: 'Workspace' | 'Store' | 'Replication' | 'Output';
+  /** As it would be written in `tokenmirror.yaml`; absent when there is none, or when it depends on others (then `defaultNote` says how). */
+  readonly default?: string;
+  readonly defaultNote?: string;
+  /** Environment variables besides `TOKENMIRROR_<NAME>`, first match wins; those of CLIProxyAPI are also understood in lower case. */
+  readonly environment?: readonly string[];
+  readonly description: string;
+  /** Never shown, and not accepted on the command line, where other users could see it. */
+  readonly secret?: true;
+}
+
+/**
+ * Every option, once. Flags, environment variables, `tokenmirror.yaml`, `--help` and the reference page are made from this table.
+ */
+export const OPTIONS = {
+  workspace: {
+    type: 'path',
+    group: 'Workspace',
+    defaultNote: '`$PGSTORE_LOCAL_PATH/pgstore` where that is set',
+    description: 'Root with auths/ and config/config.yaml below it',
+  },
+  'auth-dir': {
+    type: 'path',
+    group: 'Workspace',
+    defaultNote: 'the auth-dir in the config, else auths/ in the workspace',
+    description: 'Directory of the credentials, for example ~/.cli-proxy-api',
+  },
+  config: {
+    type: 'path',
+    group: 'Workspace',
+    defaultNote: 'config/config.yaml in the workspace',
+    description: 'Config file of CLIProxyAPI; its auth-dir is read where none is given',
+  },
+  'state-dir': {
+    type: 'path',
+    group: 'Workspace',
+    defaultNote: '.tokenmirror in the workspace, or <auth-dir>.tokenmirror',
+    description: 'Where this replica remembers what it has seen; never inside the auth directory',
+  },
+  store: {
+    type: 'text',
+    group: 'Store',
+    defaultNote: 'the highest one that the environment configures, else file://$HOME/.tokenmirror/store',
+    description: 'The authority: file:///directory, postgres://…, or the name of a configured store (postgres, filesystem)',
+  },
+  'pg-dsn': {
+    type: 'text',
+    group: 'Store',
+    environment: ['PGSTORE_DSN'],
+    secret: true,
+    description: 'How to reach Postgres: a postgres:// URL or key=value words',
+  },
+  'pg-schema': {
+    type: 'text',
+    group: 'Store',
+    default: 'public',
+    environment: ['PGSTORE_SCHEMA'],
+    description: 'Postgres schema of the tables',
+  },
+  'pg-auth-table': {
+    type: 'text',
+    group: 'Store',
+    default: 'auth_store',
+    environment: ['PGSTORE_AUTH_TABLE'],
+    description: 'Postgres table of the credentials',
+  },
+  'pg-config-table': {
+    type: 'text',
+    group: 'Store',
+    default: 'config_store',
+    environment: ['PGSTORE_CONFIG_TABLE'],
+    description: 'Postgres table of the config',
+  },
+  'pg-local-path': {
+    type: 'path',
+    group: 'Store',
+    environment: ['PGSTORE_LOCAL_PATH'],
+    description: 'Directory below which CLIProxyAPI with a Postgres store keeps its workspace, pgstore/',
+  },
+  'filesystem-path': { type: 'path', group: 'Store', description: 'Directory of the filesystem store' },
+  'store-timeout': {
+    type: 'duration',
+    group: 'Store',
+    default: '10s',
+    description: 'How long a store may take to answer before it counts as out of reach',
+  },
+  'poll-interval': {
+    type: 'duration',
+    group: 'Replication',
+    default: '10s',
+    description: 'How often the store is asked for changes; notifications only make it sooner',
+  },
+  'sweep-interval': {
+    type: 'duration',
+    group: 'Replication',
+    default: '30s',
+    description: 'How often the files are compared with what was last seen; file events only make it sooner',
+  },
+  'max-document-size': { type: 'size', group: 'Replication', default: '1MiB', description: 'Larger files and rows are refused' },
+  'history-length': { type: 'count', group: 'Replication', default: '20', description: 'Versions kept of each document' },
+  'host-sections': {
+    type: 'names',
+    group: 'Replication',
+    default: 'host,port,tls,auth-dir',
+    description: 'Top-level keys of config.yaml that belong to the host and do not travel',
+  },
+  force: { type: 'flag', group: 'Replication', description: 'Let a mass deletion through that was frozen' },
+  adopt: { type: 'flag', group: 'Replication', description: 'Join the cluster of this store although the workspace belonged to another' },
+  json: { type: 'flag', group: 'Output', description: 'Print JSON instead of tables' },
+  'log-level': { type: 'log-level', group: 'Output', default: 'info', description: 'debug, info, warn or error' },
+  'log-format': { type: 'log-format', group: 'Output', default: 'auto', description: 'pretty, json, or auto: pretty on a terminal' },
+} as const satisfies Record<string, OptionSpec>;
+
+export type OptionName = keyof typeof OPTIONS;
+
+export const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
+
+export function optionSpec(name: OptionName): OptionSpec {
+  return OPTIONS[name];
+}
+
+/** The environment variables of an option, in the order in which they are looked at. */
+export function environmentOf(name: OptionName): readonly string[] {
+  return [`TOKENMIRROR_${name.toUpperCase().replaceAll('-', '_')}`, ...(optionSpec(name).environment ?? [])];
+}

@@ -1,0 +1,53 @@
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { OptionType } from './option-table.js';
+
+const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, b: 1, kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3, kb: 1000, mb: 1e6, gb: 1e9 };
+
+/** `250ms`, `10s`, `2m`, `1h`, as milliseconds. */
+const duration = z.string().transform((text, context) => {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? [];
+  const ms = Number(amount) * (DURATION_UNITS[unit ?? ''] ?? NaN);
+  if (ms >= 10 && ms <= 86_400_000) return ms;
+  context.addIssue({ code: 'custom', message: 'write a duration between 10ms and 24h, such as 500ms, 10s or 2m' });
+  return z.NEVER;
+});
+
+/** `1MiB`, `512KiB`, `4096`, as bytes. */
+const size = z.string().transform((text, context) => {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text) ?? [];
+  const bytes = Math.floor(Number(amount) * (SIZE_UNITS[unit?.toLowerCase() ?? 'x'] ?? NaN));
+  if (bytes >= 1024) return bytes;
+  context.addIssue({ code: 'custom', message: 'write a size of at least 1KiB, such as 512KiB or 1MiB' });
+  return z.NEVER;
+});
+
+const flag = z.union([z.boolean(), z.stringbool()], { error: 'write true or false' });
+const text = z.string().trim().min(1, 'give a value');
+const path = text.transform((value) => (value === '~' || value.startsWith('~/') ? join(homedir(), value.slice(1)) : value));
+const count = z.coerce
+  .number('write a whole number')
+  .int('write a whole number')
+  .min(1, 'write at least 1')
+  .max(1000, 'write at most 1000');
+const names = z.string().transform((list) =>
+  list
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== ''),
+);
+
+/** One parser for each type of option. */
+export const VALUE_SCHEMAS = {
+  path,
+  text,
+  flag,
+  duration,
+  size,
+  count,
+  names,
+  'log-level': z.enum(['debug', 'info', 'warn', 'error'], { error: 'write debug, info, warn or error' }),
+  'log-format': z.enum(['auto', 'pretty', 'json'], { error: 'write auto, pretty or json' }),
+} as const satisfies Record<OptionType, z.ZodType>;

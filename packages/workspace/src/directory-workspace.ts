@@ -1,0 +1,239 @@
+import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { unlink } from 'node:fs/promises';
+import { dirname, join, sep } from 'node:path';
+import {
+  CONFIG_KEY,
+  credentialPath,
+  messageOf,
+  readCredentialPath,
+  readDocument,
+  shownName,
+  TokenmirrorError,
+  type Clock,
+  type Document,
+  type DocumentKey,
+  type LocalReading,
+  type Log,
+  type Presence,
+  type RefusedName,
+  type Scan,
+  type ScannedFile,
+  type StatHint,
+  type Workspace,
+  type WorkspaceWrite,
+} from '@tokenmirror/core';
+import { hasCode, makeDirectory, removeLeftovers, replaceFile } from '@tokenmirror/files';
+import { ConfigFile } from './config-file.js';
+import type { Locations } from './locations.js';
+import { readMarker, writeMarker } from './marker.js';
+import { hintOf, readWholeFile } from './stable-file.js';
+import { Watcher } from './watcher.js';
+
+/** A file must have been gone for this long to count as deleted: longer than the second for which CLIProxyAPI itself waits. */
+const QUIET_MS = 1500;
+/** An invalid or empty file is given this long to become valid before it is judged: writers truncate first. */
+const SETTLE_MS = 1000;
+/** A file that is being written is read again after 1 ms, then ever later, up to this. */
+const LONGEST_RETRY_MS = 50;
+/** A prefix of `config.yaml` is valid YAML, so the file counts only after it was left alone for this long. */
+const CONFIG_QUIET_MS = 300;
+/** File times are too coarse to tell two writes apart that are closer than this. */
+const TIMES_SETTLE_MS = 50;
+
+/** The auth directory and the config file on a local disk. */
+export class DirectoryWorkspace implements Workspace {
+  readonly description: string;
+  readonly #locations: Locations;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #maxBytes: number;
+  readonly #config: ConfigFile;
+  readonly #absentSince = new Map<DocumentKey, number>();
+  readonly #unsettledSince = new Map<DocumentKey, number>();
+
+  constructor(locations: Locations, clock: Clock, log: Log, maxDocumentBytes: number) {
+    this.#locations = locations;
+    this.#clock = clock;
+    this.#log = log;
+    this.#maxBytes = maxDocumentBytes;
+    this.#config = new ConfigFile(locations.configFile, locations.stateDir);
+    this.description = locations.authDir;
+  }
+
+  /** Finishes what a crash interrupted. To be called before anything is read. */
+  async recover(): Promise<void> {
+    this.#config.recover();
+    await removeLeftovers(this.#locations.authDir);
+    await removeLeftovers(dirname(this.#locations.configFile));
+  }
+
+  presence(): Presence {
+    const { authDir } = this.#locations;
+    if (!(statSync(authDir, { throwIfNoEntry: false })?.isDirectory() ?? false)) return 'missing';
+    return readMarker(authDir) === undefined ? 'unmarked' : 'marked';
+  }
+
+  mark(replicaId: string): Promise<void> {
+    return writeMarker(this.#locations.authDir, replicaId);
+  }
+
+  scan(): Promise<Scan> {
+    const files: ScannedFile[] = [];
+    const refused: RefusedName[] = [];
+    this.#scanDirectory(this.#locations.authDir, '', files, refused);
+    const config = statOf(this.#locations.configFile);
+    if (config !== undefined) files.push({ key: CONFIG_KEY, stat: config });
+    return Promise.resolve({ files, refused });
+  }
+
+  read(key: DocumentKey): Promise<LocalReading> {
+    return Promise.resolve(this.#readNow(key));
+  }
+
+  #readNow(key: DocumentKey): LocalReading {
+    const path = this.#pathOf(key);
+    const escape = this.#leavesWorkspace(path);
+    if (escape) return { state: 'refused', reason: 'it is a symbolic link that leaves the workspace' };
+    const file = readWholeFile(path, this.#maxBytes);
+    if (file.state !== 'absent') this.#absentSince.delete(key);
+    switch (file.state) {
+      case 'absent':
+        return this.#readAbsent(key);
+      case 'unreadable':
+        return { state: 'refused', reason: file.reason };
+      case 'too large':
+        return { state: 'refused', reason: `it has ${String(file.size)} bytes, more than the ${String(this.#maxBytes)} allowed` };
+      case 'changing':
+        return { state: 'unsettled', reason: 'it is being written', retryInMs: this.#retryAfter(key) };
+      case 'content': {
+        const age = this.#clock.now() - file.mtimeMs;
+        if (key === CONFIG_KEY && age >= 0 && age < CONFIG_QUIET_MS) {
+          return { state: 'unsettled', reason: 'it was written a moment ago', retryInMs: CONFIG_QUIET_MS - age };
+        }
+        const reading = readDocument(key, file.bytes, this.#maxBytes);
+        if (reading.state === 'document') {
+          this.#unsettledSince.delete(key);
+          const stat = age > TIMES_SETTLE_MS ? file.stat : undefined;
+          return { state: 'document', document: reading.document, text: file.bytes.toString('utf8'), stat };
+        }
+        const mayBePartial = reading.state === 'blank' || reading.malformed;
+        const retryInMs = this.#retryAfter(key);
+        if (mayBePartial && retryInMs > 0) return { state: 'unsettled', reason: reading.reason, retryInMs };
+        return reading.state === 'blank'
+          ? { state: 'blank', reason: reading.reason, text: file.bytes.toString('utf8') }
+          : { state: 'refused', reason: reading.reason };
+      }
+    }
+  }
+
+  /** The file as it is now, or `undefined` when it cannot be read whole. */
+  rawText(key: DocumentKey): string | undefined {
+    const file = readWholeFile(this.#pathOf(key), this.#maxBytes);
+    return file.state === 'content' ? file.bytes.toString('utf8') : undefined;
+  }
+
+  async write(key: DocumentKey, document: Document, expected: string | undefined): Promise<WorkspaceWrite> {
+    const path = this.#pathOf(key);
+    try {
+      await makeDirectory(dirname(path));
+      const done =
+        key === CONFIG_KEY
+          ? await this.#config.write(document.text, expected)
+          : await replaceFile(path, document.text, { confirm: () => this.#stillHas(path, expected) });
+      return done ? { status: 'written', stat: undefined } : { status: 'changed' };
+    } catch (error) {
+      throw this.#denied(path, error);
+    }
+  }
+
+  async remove(key: DocumentKey, expected: string): Promise<WorkspaceWrite> {
+    const path = this.#pathOf(key);
+    if (!this.#stillHas(path, expected)) return { status: 'changed' };
+    try {
+      await unlink(path);
+      return { status: 'written', stat: undefined };
+    } catch (error) {
+      throw this.#denied(path, error);
+    }
+  }
+
+  async watch(hint: (key: DocumentKey | undefined) => void): Promise<() => Promise<void>> {
+    const watcher = new Watcher(this.#locations, this.#clock, this.#log, hint);
+    await watcher.start();
+    return () => watcher.stop();
+  }
+
+  #pathOf(key: DocumentKey): string {
+    return key === CONFIG_KEY ? this.#locations.configFile : join(this.#locations.authDir, credentialPath(key));
+  }
+
+  #readAbsent(key: DocumentKey): LocalReading {
+    this.#unsettledSince.delete(key);
+    const now = this.#clock.monotonic();
+    const since = this.#absentSince.get(key) ?? now;
+    this.#absentSince.set(key, since);
+    if (key !== CONFIG_KEY && this.presence() !== 'marked') return { state: 'absent', confirmInMs: QUIET_MS };
+    return { state: 'absent', confirmInMs: Math.max(0, since + QUIET_MS - now) };
+  }
+
+  /** When to read an unsettled file again, in ms; 0 when it had its time. */
+  #retryAfter(key: DocumentKey): number {
+    const now = this.#clock.monotonic();
+    const since = this.#unsettledSince.get(key) ?? now;
+    this.#unsettledSince.set(key, since);
+    return now - since >= SETTLE_MS ? 0 : Math.min(LONGEST_RETRY_MS, Math.max(1, (now - since) / 2));
+  }
+
+  #stillHas(path: string, expected: string | undefined): boolean {
+    const file = readWholeFile(path, Number.MAX_SAFE_INTEGER);
+    if (file.state === 'absent') return expected === undefined;
+    return file.state === 'content' && expected !== undefined && file.bytes.equals(Buffer.from(expected));
+  }
+
+  #scanDirectory(directory: string, prefix: string, files: ScannedFile[], refused: RefusedName[]): void {
+    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+      const path = `${prefix}${entry.name}`;
+      if (entry.isDirectory()) {
+        if (!entry.name.startsWith('.')) this.#scanDirectory(join(directory, entry.name), `${path}/`, files, refused);
+        continue;
+      }
+      const reading = readCredentialPath(path);
+      if (!reading.ok) {
+        if (!reading.ignored) refused.push({ name: shownName(path), reason: reading.reason });
+        continue;
+      }
+      if (entry.isSymbolicLink() && this.#leavesWorkspace(join(directory, entry.name))) {
+        refused.push({ name: path, reason: 'it is a symbolic link that leaves the workspace' });
+        continue;
+      }
+      const stat = statOf(join(directory, entry.name));
+      if (stat !== undefined) files.push({ key: reading.key, stat });
+    }
+  }
+
+  #leavesWorkspace(path: string): boolean {
+    if (path === this.#locations.configFile) return false;
+    if (!(lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false)) return false;
+    try {
+      return !realpathSync(path).startsWith(realpathSync(this.#locations.authDir) + sep);
+    } catch {
+      return true;
+    }
+  }
+
+  #denied(path: string, error: unknown): unknown {
+    if (!hasCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT')) return error;
+    const full = hasCode(error, 'ENOSPC', 'EDQUOT');
+    return new TokenmirrorError(
+      'WORKSPACE_DENIED',
+      full ? `${path} cannot be written: the disk is full` : `${path} cannot be written (${messageOf(error)})`,
+      full ? 'Free some space; it is tried again by itself.' : 'Give the user that runs Tokenmirror the right to write there.',
+      { cause: error },
+    );
+  }
+}
+
+function statOf(path: string): StatHint | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat?.isFile() === true ? hintOf(stat) : undefined;
+}
