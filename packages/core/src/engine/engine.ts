@@ -154,8 +154,8 @@ export class Engine {
     });
     failed.catch(() => undefined);
     this.#registration = new Registration(store, replicaId, session);
-    this.#closers.push(
-      await workspace.watch((key) => {
+    await this.#attach(
+      workspace.watch((key) => {
         if (key === undefined) this.#background(this.#sweep());
         else this.look(key);
       }),
@@ -163,12 +163,12 @@ export class Engine {
     const start = async (): Promise<void> => {
       await this.#throughOutages(async () => {
         await this.#registration?.register();
-        if (store.watch !== undefined)
-          this.#closers.push(
-            await store.watch(() => {
-              this.#poll();
-            }),
-          );
+        if (store.watch === undefined) return;
+        await this.#attach(
+          store.watch(() => {
+            this.#poll();
+          }),
+        );
       });
       await this.#throughOutages(() => this.pass());
       this.#every('sweep', this.#options.sweepMs, () => this.#sweep());
@@ -201,6 +201,13 @@ export class Engine {
       if (this.#waiting.size === 0 && !this.#gate.isGathering && this.#queue.size === 0) return;
       await new Promise<void>((resolve) => this.#wake.push(resolve));
     }
+  }
+
+  /** Keeps a watcher to be ended at `stop`, or ends it at once when that came first. */
+  async #attach(watching: Promise<() => Promise<void>>): Promise<void> {
+    const close = await watching;
+    if (this.#stopped) await close();
+    else this.#closers.push(close);
   }
 
   async #work(key: DocumentKey): Promise<void> {

@@ -145,9 +145,9 @@ function planBoth(
 
   if (local.document.kind === 'config' && remote.document.kind === 'config') {
     const danger = opensTheDoor(local.document, remote.document);
-    if (danger !== undefined) return { kind: 'refuse', side: 'workspace', reason: danger };
+    if (danger !== undefined && base?.local !== undefined) return { kind: 'refuse', side: 'workspace', reason: danger };
     const dangerThere = opensTheDoor(remote.document, local.document);
-    if (dangerThere !== undefined && base !== undefined && changedThere) return { kind: 'refuse', side: 'store', reason: dangerThere };
+    if (dangerThere !== undefined && changedThere) return { kind: 'refuse', side: 'store', reason: dangerThere };
     const merged = mergeConfig(
       { document: local.document, digest: local.digest },
       { document: remote.document, digest: remote.digest },

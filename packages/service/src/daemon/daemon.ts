@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { inject, injectable } from 'tsyringe';
 import {
   backoffMs,
@@ -99,7 +100,10 @@ export class Daemon {
     this.#stopping = true;
     const engine = this.#replica?.engine;
     if (engine === undefined) return;
-    await Promise.race([engine.settled(), sleep(systemClock, FLUSH_MS)]);
+    const flushed = new AbortController();
+    const tooLong = delay(FLUSH_MS, undefined, { signal: flushed.signal }).catch(() => undefined);
+    await Promise.race([engine.settled(), tooLong]);
+    flushed.abort();
     await engine.stop();
   }
 
