@@ -1,0 +1,141 @@
+import { mkdirSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from '@jest/globals';
+import { credentialFrom, silentLog, type Clock, type DocumentKey } from '@tokenmirror/core';
+import { DirectoryWorkspace, locate } from '@tokenmirror/workspace';
+import { cleanTemporaryDirectories, temporaryDirectory } from '@tokenmirror/testkit';
+
+afterAll(cleanTemporaryDirectories);
+
+const KEY = 'auths/c.json' as DocumentKey;
+const TEXT = '{"type":"claude","access_token":"x"}';
+
+/** Time stands still until the test moves it. */
+class StillClock implements Clock {
+  elapsed = 0;
+  readonly #start = Date.now();
+  now(): number {
+    return this.#start + 3_600_000 + this.elapsed;
+  }
+  monotonic(): number {
+    return this.elapsed;
+  }
+  after(): () => void {
+    return () => undefined;
+  }
+}
+
+async function workspace() {
+  const root = temporaryDirectory('workspace');
+  const locations = { authDir: join(root, 'auths'), configFile: join(root, 'config', 'config.yaml'), stateDir: root };
+  mkdirSync(locations.authDir);
+  mkdirSync(join(root, 'config'));
+  const clock = new StillClock();
+  const made = new DirectoryWorkspace(locations, clock, silentLog, 10_000);
+  await made.mark('replica-1');
+  return { ...locations, clock, workspace: made, file: join(locations.authDir, 'c.json') };
+}
+
+describe('reading', () => {
+  test('a file that is cut or empty is waited for, and judged only when it stays so', async () => {
+    const { workspace: space, file, clock } = await workspace();
+    for (const [text, later] of [
+      ['', 'blank'],
+      [TEXT.slice(0, 20), 'refused'],
+    ] as const) {
+      writeFileSync(file, text);
+      expect(await space.read(KEY)).toMatchObject({ state: 'unsettled' });
+      clock.elapsed += 500;
+      expect(await space.read(KEY)).toMatchObject({ state: 'unsettled' });
+      clock.elapsed += 600;
+      expect(await space.read(KEY)).toMatchObject({ state: later });
+      writeFileSync(file, TEXT);
+      expect(await space.read(KEY)).toMatchObject({ state: 'document', text: TEXT });
+    }
+  });
+
+  test('absence is confirmed after a quiet period, with the directory and the marker there', async () => {
+    const { workspace: space, clock, authDir } = await workspace();
+    expect(await space.read(KEY)).toEqual({ state: 'absent', confirmInMs: 1500 });
+    clock.elapsed += 1000;
+    expect(await space.read(KEY)).toEqual({ state: 'absent', confirmInMs: 500 });
+    clock.elapsed += 1000;
+    expect(await space.read(KEY)).toEqual({ state: 'absent', confirmInMs: 0 });
+    const { rmSync } = await import('node:fs');
+    rmSync(join(authDir, '.tokenmirror-replica'));
+    expect(await space.read(KEY)).toEqual({ state: 'absent', confirmInMs: 1500 });
+  });
+
+  test('a link that leaves the workspace is refused, one that stays is followed', async () => {
+    const { workspace: space, authDir, file } = await workspace();
+    writeFileSync(join(authDir, 'target.json'), TEXT);
+    symlinkSync(join(authDir, 'target.json'), file);
+    expect(await space.read(KEY)).toMatchObject({ state: 'document' });
+    symlinkSync('/etc/hostname', join(authDir, 'out.json'));
+    expect(await space.read('auths/out.json' as DocumentKey)).toMatchObject({
+      state: 'refused',
+      reason: 'it is a symbolic link that leaves the workspace',
+    });
+    expect((await space.scan()).refused).toMatchObject([{ name: 'out.json' }]);
+  });
+
+  test('a config counts only after it was left alone, for a prefix of it is valid', async () => {
+    const { workspace: space, configFile, clock } = await workspace();
+    writeFileSync(configFile, 'a: 1\n');
+    utimesSync(configFile, clock.now() / 1000, clock.now() / 1000);
+    expect(await space.read('config/config.yaml' as DocumentKey)).toMatchObject({ state: 'unsettled' });
+    clock.elapsed += 400;
+    expect(await space.read('config/config.yaml' as DocumentKey)).toMatchObject({ state: 'document' });
+  });
+});
+
+describe('writing', () => {
+  test('is for the content that was planned on only, and leaves nothing behind', async () => {
+    const { workspace: space, file, authDir } = await workspace();
+    const document = credentialFrom({ type: 'claude', access_token: 'y' });
+    writeFileSync(file, TEXT);
+    expect(await space.write(KEY, document, 'something else')).toEqual({ status: 'changed' });
+    expect(await space.write(KEY, document, undefined)).toEqual({ status: 'changed' });
+    expect(readFileSync(file, 'utf8')).toBe(TEXT);
+    expect(await space.write(KEY, document, TEXT)).toMatchObject({ status: 'written' });
+    expect(readFileSync(file, 'utf8')).toBe(document.text);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(await space.remove(KEY, TEXT)).toEqual({ status: 'changed' });
+    expect(await space.remove(KEY, document.text)).toMatchObject({ status: 'written' });
+    const { readdirSync } = await import('node:fs');
+    expect(readdirSync(authDir)).toEqual(['.tokenmirror-replica']);
+  });
+
+  test('temporary files that a crash left are removed, others are not', async () => {
+    const { workspace: space, authDir } = await workspace();
+    const left = join(authDir, '.tokenmirror-c.json.0123456789ab.tmp');
+    writeFileSync(left, TEXT);
+    writeFileSync(join(authDir, 'mine.json.tmp'), TEXT);
+    utimesSync(left, 1, 1);
+    await space.recover();
+    const { readdirSync } = await import('node:fs');
+    expect(readdirSync(authDir).sort()).toEqual(['.tokenmirror-replica', 'mine.json.tmp']);
+  });
+});
+
+describe('locations', () => {
+  test('the auth-dir of the config is read, relative to it or to the home directory', () => {
+    const root = temporaryDirectory('locations');
+    mkdirSync(join(root, 'creds'));
+    writeFileSync(join(root, 'config.yaml'), 'auth-dir: "./creds"\n');
+    expect(locate({ config: join(root, 'config.yaml') })).toEqual({
+      authDir: join(root, 'creds'),
+      configFile: join(root, 'config.yaml'),
+      stateDir: `${join(root, 'creds')}.tokenmirror`,
+    });
+  });
+
+  test('a place that was named and is not there is an error with a remedy', () => {
+    for (const choice of [{ workspace: '/no/such/place' }, { authDir: '/no/such/place' }]) {
+      expect(() => locate(choice)).toThrow(
+        expect.objectContaining({ code: 'WORKSPACE_MISSING', remedy: expect.stringContaining('mkdir') }),
+      );
+    }
+    expect(() => locate({})).toThrow(expect.objectContaining({ code: 'OPTION_INVALID' }));
+  });
+});

@@ -1,0 +1,143 @@
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { createLog, compose, readSettings, ReplicaFactory, sync, type SyncResult } from '@tokenmirror/service';
+import { createSchema, temporaryDirectory, UpstreamPostgres } from '@tokenmirror/testkit';
+
+export type ReplicaName = 'a' | 'b' | 'c';
+
+/** One thing that happens. Paths are below the workspace, `auths/…` or `config/config.yaml`. */
+export type Step =
+  | { readonly sync: ReplicaName; readonly force?: true }
+  | { readonly write: string; readonly at: ReplicaName; readonly text: string; readonly mtime?: Date; readonly mode?: number }
+  | { readonly remove: string; readonly at: ReplicaName }
+  /** The whole auth directory goes, with its marker. */
+  | { readonly wipe: ReplicaName }
+  /** Somebody who knows nothing of Tokenmirror writes into the store. */
+  | { readonly foreign: string; readonly text: string }
+  | { readonly check: (world: World) => void | Promise<void> };
+
+/** What each place holds in the end: parsed JSON of a credential, the text of a config, or `undefined` for nothing. */
+export interface Scenario {
+  readonly incident: number;
+  readonly title: string;
+  readonly steps: readonly Step[];
+  readonly everywhere: Readonly<Record<string, unknown>>;
+}
+
+export interface World {
+  readonly results: Readonly<Partial<Record<ReplicaName, SyncResult>>>;
+  text(replica: ReplicaName, path: string): string | undefined;
+  mode(replica: ReplicaName, path: string): number;
+  stored(path: string): Promise<unknown>;
+  /** Every name that the store lists, whatever it is. */
+  storedNames(): Promise<string[]>;
+}
+
+interface StorePlace {
+  readonly environment: Readonly<Record<string, string>>;
+  foreignWrite(path: string, text: string): Promise<void>;
+  stored(path: string): Promise<string | undefined>;
+  names(): Promise<string[]>;
+  destroy(): Promise<void>;
+}
+
+export const STORES: Readonly<Record<string, () => Promise<StorePlace>>> = {
+  filesystem: () => {
+    const directory = join(temporaryDirectory('scenario'), 'store');
+    const read = (path: string): string | undefined =>
+      existsSync(join(directory, path)) ? readFileSync(join(directory, path), 'utf8') : undefined;
+    return Promise.resolve({
+      environment: { TOKENMIRROR_FILESYSTEM_PATH: directory },
+      foreignWrite: (path, text) => {
+        mkdirSync(dirname(join(directory, path)), { recursive: true });
+        writeFileSync(join(directory, path), text);
+        return Promise.resolve();
+      },
+      stored: (path) => Promise.resolve(read(path)),
+      names: async () => {
+        const { readdirSync } = await import('node:fs');
+        return ['auths', 'config'].flatMap((folder) =>
+          existsSync(join(directory, folder)) ? readdirSync(join(directory, folder)).map((name) => `${folder}/${name}`) : [],
+        );
+      },
+      destroy: () => Promise.resolve(),
+    });
+  },
+  postgres: async () => {
+    const schema = await createSchema();
+    const upstream = new UpstreamPostgres(schema);
+    const boot = (): ReturnType<UpstreamPostgres['boot']> => upstream.boot();
+    return {
+      environment: { PGSTORE_DSN: schema.dsn, PGSTORE_SCHEMA: schema.schema },
+      foreignWrite: (path, text) => (path.startsWith('auths/') ? upstream.saveCredential(path.slice(6), text) : upstream.saveConfig(text)),
+      stored: async (path) => {
+        const { credentials, config } = await boot();
+        if (!path.startsWith('auths/')) return config;
+        const found = credentials.get(path.slice(6));
+        return found === undefined ? undefined : JSON.stringify(found);
+      },
+      names: async () => {
+        const { credentials, config } = await boot();
+        return [...[...credentials.keys()].map((id) => `auths/${id}`), ...(config === undefined ? [] : ['config/config.yaml'])];
+      },
+      destroy: () => schema.destroy(),
+    };
+  },
+};
+
+/** Plays a scenario against one kind of store, and returns what every place holds of the expected paths. */
+export async function play(scenario: Scenario, store: string): Promise<Record<string, Record<string, unknown>>> {
+  const place = await (STORES[store] ?? (() => Promise.reject(new Error(store))))();
+  const roots = { a: temporaryDirectory('scenario'), b: temporaryDirectory('scenario'), c: temporaryDirectory('scenario') };
+  const results: Partial<Record<ReplicaName, SyncResult>> = {};
+  const used = new Set<ReplicaName>();
+  const world: World = {
+    results,
+    text: (replica, path) => (existsSync(join(roots[replica], path)) ? readFileSync(join(roots[replica], path), 'utf8') : undefined),
+    mode: (replica, path) => statSync(join(roots[replica], path)).mode & 0o777,
+    stored: async (path) => value(path, await place.stored(path)),
+    storedNames: () => place.names(),
+  };
+  const syncOnce = async (replica: ReplicaName, force = false): Promise<void> => {
+    used.add(replica);
+    const settings = readSettings({
+      flags: { workspace: roots[replica], force },
+      environment: place.environment,
+      directory: roots[replica],
+    });
+    const container = compose(settings, await createLog({ ...settings, 'log-level': 'error' }));
+    results[replica] = await sync(container.resolve(ReplicaFactory));
+  };
+  try {
+    for (const step of scenario.steps) {
+      if ('sync' in step) await syncOnce(step.sync, step.force);
+      else if ('write' in step) {
+        const path = join(roots[step.at], step.write);
+        mkdirSync(dirname(path), { recursive: true });
+        writeFileSync(path, step.text, { mode: step.mode ?? 0o600 });
+        if (step.mtime !== undefined) utimesSync(path, step.mtime, step.mtime);
+      } else if ('remove' in step) rmSync(join(roots[step.at], step.remove));
+      else if ('wipe' in step) rmSync(join(roots[step.wipe], 'auths'), { recursive: true });
+      else if ('foreign' in step) await place.foreignWrite(step.foreign, step.text);
+      else await step.check(world);
+    }
+    for (let round = 0; round < 2; round += 1) for (const replica of used) await syncOnce(replica);
+    const expected = Object.keys(scenario.everywhere);
+    const held: Record<string, Record<string, unknown>> = {
+      store: Object.fromEntries(await Promise.all(expected.map(async (path) => [path, await world.stored(path)] as const))),
+    };
+    for (const replica of used) held[replica] = Object.fromEntries(expected.map((path) => [path, value(path, world.text(replica, path))]));
+    return held;
+  } finally {
+    await place.destroy();
+  }
+}
+
+function value(path: string, text: string | undefined): unknown {
+  if (text === undefined || !path.startsWith('auths/')) return text;
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return text;
+  }
+}
