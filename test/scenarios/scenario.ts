@@ -26,11 +26,11 @@ export interface Scenario {
 
 export interface World {
   readonly results: Readonly<Partial<Record<ReplicaName, SyncResult>>>;
-  text(replica: ReplicaName, path: string): string | undefined;
-  mode(replica: ReplicaName, path: string): number;
-  stored(path: string): Promise<unknown>;
+  readonly text: (replica: ReplicaName, path: string) => string | undefined;
+  readonly mode: (replica: ReplicaName, path: string) => number;
+  readonly stored: (path: string) => Promise<unknown>;
   /** Every name that the store lists, whatever it is. */
-  storedNames(): Promise<string[]>;
+  readonly storedNames: () => Promise<string[]>;
 }
 
 interface StorePlace {

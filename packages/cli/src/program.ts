@@ -82,7 +82,7 @@ export function createProgram(done: (exitCode: number) => void): Command {
     withOptions(
       add('restore', 'Bring an earlier version of a document back: its settings, or all of a deleted one.')
         .argument('<name>', 'for example claude-me@example.com, or config')
-        .option('--version <version>', 'which one, from `tokenmirror history` (default: the newest)')
+        .option('--to <version>', 'which one, from `tokenmirror history` (default: the newest)')
         .option('--grant', 'the old tokens too, which are usually dead; asks first')
         .option('--yes', 'do not ask'),
       ['force', 'adopt'],

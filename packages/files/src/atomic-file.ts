@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, fsync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -80,14 +80,27 @@ export function hasCode(error: unknown, ...codes: string[]): boolean {
   return code !== undefined && codes.includes(code);
 }
 
-/** Synchronous but for the fsync: that is what takes time, and what many writers can share. */
+let writing = 0;
+
+/** Alone, an fsync is over sooner than a thread could be asked; many at once share one commit of the file system's journal. */
+async function syncFile(descriptor: number): Promise<void> {
+  writing += 1;
+  try {
+    await Promise.resolve();
+    if (writing === 1) fsyncSync(descriptor);
+    else await sync(descriptor);
+  } finally {
+    writing -= 1;
+  }
+}
+
 async function writeTemporary(path: string, content: string | Uint8Array, mode: number, durable: boolean): Promise<string> {
   const name = basename(path).slice(0, 180);
   const temporary = join(dirname(path), `.tokenmirror-${name}.${randomBytes(6).toString('hex')}.tmp`);
   const descriptor = openSync(temporary, 'wx', mode);
   try {
     writeFileSync(descriptor, content);
-    if (durable) await sync(descriptor);
+    if (durable) await syncFile(descriptor);
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;

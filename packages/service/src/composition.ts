@@ -1,5 +1,4 @@
-import 'reflect-metadata';
-import { container, type DependencyContainer } from 'tsyringe';
+import { container, type DependencyContainer } from './injection.js';
 import type { Log } from '@tokenmirror/core';
 import type { Settings } from './options/settings.js';
 import { FilesystemProvider } from './stores/filesystem-provider.js';

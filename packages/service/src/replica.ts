@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, realpathSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join, sep } from 'node:path';
-import { inject, injectable, type InjectionToken } from 'tsyringe';
+import { inject, injectable, type InjectionToken } from './injection.js';
 import {
   Engine,
   silentLog,

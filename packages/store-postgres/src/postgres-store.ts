@@ -46,6 +46,8 @@ interface EntryRow {
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 const DEFAULT_POOL_SIZE = 4;
+/** Longer than a poll, so that an idle daemon does not connect anew for each. */
+const IDLE_CONNECTION_MS = 60_000;
 /** How long the server has to deliver a notification to ourselves, to prove that LISTEN works here. */
 const PROOF_MS = 2000;
 
@@ -104,6 +106,7 @@ export class PostgresStore implements TokenStore {
       max: Math.max(2, this.#plan.poolSize ?? DEFAULT_POOL_SIZE),
       query_timeout: this.#timeoutMs,
       keepAlive: true,
+      idleTimeoutMillis: IDLE_CONNECTION_MS,
       allowExitOnIdle: true,
     });
     pool.on('error', () => undefined);

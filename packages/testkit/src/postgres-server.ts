@@ -1,5 +1,5 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
@@ -16,6 +16,7 @@ export class PostgresServer {
   readonly #binaries: string;
   readonly port: number;
   #process: ChildProcess | undefined;
+  #refusesAll = false;
 
   private constructor(directory: string, binaries: string, port: number) {
     this.#directory = directory;
@@ -23,13 +24,17 @@ export class PostgresServer {
     this.port = port;
   }
 
-  /** Starts a new, empty server. */
-  static async create(): Promise<PostgresServer> {
+  /** Starts a new, empty server; with `passwords` it lets nobody in without one. */
+  static async create({ passwords = false } = {}): Promise<PostgresServer> {
     const directory = mkdtempSync(join(tmpdir(), 'tokenmirror-postgres-'));
     if (isRoot()) chownSync(directory, NOBODY, NOBODY);
     const binaries = locateBinaries(directory);
     const server = new PostgresServer(directory, binaries, await freePort());
     server.#runToEnd('initdb', ['-D', server.#data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '--no-sync']);
+    if (passwords) {
+      writeFileSync(join(directory, 'data', 'pg_hba.conf'), 'host all all all scram-sha-256\n');
+      server.#refusesAll = true;
+    }
     await server.start();
     return server;
   }
@@ -56,13 +61,13 @@ export class PostgresServer {
       },
     );
     await until('Postgres answers', async () => {
-      const client = new pg.Client(this.url());
+      const client = new pg.Client(this.url().replace('@', ':none@'));
       client.on('error', () => undefined);
       try {
         await client.connect();
         return true;
-      } catch {
-        return false;
+      } catch (error) {
+        return this.#refusesAll && (error as { code?: string }).code === '28P01';
       } finally {
         await client.end().catch(() => undefined);
       }

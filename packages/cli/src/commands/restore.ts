@@ -6,7 +6,7 @@ import { invoke, print, printJson } from '../context.js';
 
 export async function restore(name: string, command: Command): Promise<number> {
   const { settings, container } = await invoke(command);
-  const { version, grant = false, yes = false } = command.opts<{ version?: string; grant?: true; yes?: true }>();
+  const { to: version, grant = false, yes = false } = command.opts<{ to?: string; grant?: true; yes?: true }>();
   if (grant && !yes) await askForGrant();
   const result = await bringBack(container.resolve(ReplicaFactory), settings, { name, version, grant });
   if (settings.json) printJson(result);

@@ -12,7 +12,7 @@ import { backoffMs } from './backoff.js';
 import { DeletionGate } from './deletion-gate.js';
 import { DocumentQueue } from './document-queue.js';
 import type { EngineEvent } from './events.js';
-import { Reconciler, sameStat } from './reconciler.js';
+import { Reconciler, sameStat, withoutLocal } from './reconciler.js';
 import { Registration } from './registration.js';
 import { StatusBoard, type EngineStatus } from './status-board.js';
 
@@ -136,7 +136,9 @@ export class Engine {
   /** What a pass would do, document by document, changing nothing. */
   async preview(): Promise<ReadonlyMap<DocumentKey, Action>> {
     const actions = new Map<DocumentKey, Action>();
-    for (const key of await this.#differing(await this.#parts.store.list())) {
+    const listing = await this.#parts.store.list();
+    const here = this.#parts.workspace.presence() === 'missing' ? [] : await this.#changedFiles(true);
+    for (const key of new Set([...this.#notAsListed(listing), ...here])) {
       const action = await this.#reconciler.preview(key);
       if (action.kind !== 'nothing') actions.set(key, action);
     }
@@ -241,30 +243,39 @@ export class Engine {
 
   /** The documents whose file or entry is not as it was last seen. */
   async #differing(listing: Listing): Promise<Set<DocumentKey>> {
+    return new Set([...this.#notAsListed(listing), ...(await this.#changedHere())]);
+  }
+
+  /** The documents whose entry is not as it was last seen, those that a complete listing lacks included. */
+  #notAsListed(listing: Listing): Set<DocumentKey> {
     const { bases } = this.#parts;
     const differing = this.#changedThere(listing);
-    if (listing.complete) {
-      const listed = new Set<string>(listing.entries.map(({ name }) => name));
-      for (const key of bases.keys()) if (!listed.has(key) && bases.get(key)?.remote !== undefined) differing.add(key);
-    }
-    for (const key of await this.#changedHere()) differing.add(key);
+    if (!listing.complete) return differing;
+    const listed = new Set<string>(listing.entries.map(({ name }) => name));
+    for (const key of bases.keys()) if (!listed.has(key) && bases.get(key)?.remote !== undefined) differing.add(key);
     return differing;
   }
 
   async #changedHere(): Promise<Set<DocumentKey>> {
-    const { workspace, bases, replicaId } = this.#parts;
-    const differing = new Set<DocumentKey>();
+    const { workspace, replicaId } = this.#parts;
     const presence = workspace.presence();
     if (presence === 'missing') {
       this.#board.note({ type: 'workspace-missing' });
       this.#later('missing', MISSING_RETRY_MS, () => this.#sweep());
-      return differing;
+      return new Set();
     }
     if (presence === 'unmarked') {
       await this.#rehydrate();
       await workspace.mark(replicaId);
     }
     this.#board.note({ type: 'mended', name: 'auths/' });
+    return this.#changedFiles(presence === 'unmarked');
+  }
+
+  /** The documents whose file is not as it was last seen; with `all`, also those that are absent and were so before. */
+  async #changedFiles(all: boolean): Promise<Set<DocumentKey>> {
+    const { workspace, bases } = this.#parts;
+    const differing = new Set<DocumentKey>();
     const { files, refused } = await workspace.scan();
     this.#board.refusedNames('workspace', refused);
     const seen = new Set<DocumentKey>();
@@ -274,7 +285,7 @@ export class Engine {
     }
     for (const key of bases.keys()) {
       if (seen.has(key)) continue;
-      if (bases.get(key)?.local !== undefined || presence === 'unmarked') differing.add(key);
+      if (bases.get(key)?.local !== undefined || all) differing.add(key);
       else this.#gate.withdraw(key);
     }
     return differing;
@@ -314,8 +325,8 @@ export class Engine {
     if (lost.length === 0) return;
     this.#board.note({ type: 'rehydrating' });
     for (const key of lost) {
-      const remote = bases.get(key)?.remote;
-      await (remote === undefined ? bases.delete(key) : bases.set({ key, remote }));
+      const base = bases.get(key);
+      if (base !== undefined) await bases.set(withoutLocal(base));
     }
   }
 

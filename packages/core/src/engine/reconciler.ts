@@ -63,9 +63,9 @@ export class Reconciler {
     this.#writes = new Batcher((changes) => parts.store.write(changes, parts.replicaId), LARGEST_BATCH);
   }
 
-  /** What a pass would do with a document, changing nothing. */
+  /** What a pass would do with a document, changing nothing and waiting for nothing. */
   async preview(key: DocumentKey): Promise<Action> {
-    const observed = await this.#observe(key);
+    const observed = await this.#observe(key, 'preview');
     return 'verdict' in observed ? { kind: 'nothing' } : plan(observed.local, observed.remote, observed.base);
   }
 
@@ -79,7 +79,7 @@ export class Reconciler {
     return { lookAgainInMs: RECHECK_MS };
   }
 
-  async #observe(key: DocumentKey): Promise<Observed | { readonly verdict: Verdict }> {
+  async #observe(key: DocumentKey, purpose: 'act' | 'preview' = 'act'): Promise<Observed | { readonly verdict: Verdict }> {
     const { workspace, bases, hasher, hostSections, lens } = this.#parts;
     const reading = await workspace.read(key);
     if (reading.state === 'unsettled') return { verdict: { lookAgainInMs: reading.retryInMs } };
@@ -87,9 +87,11 @@ export class Reconciler {
       this.#refuse(key, 'workspace', reading.reason);
       return { verdict: undefined };
     }
-    const base = bases.get(key);
-    if (reading.state === 'absent' && base?.local !== undefined && reading.confirmInMs > 0)
-      return { verdict: { lookAgainInMs: reading.confirmInMs } };
+    let base = bases.get(key);
+    if (reading.state === 'absent' && base?.local !== undefined && reading.confirmInMs > 0) {
+      if (purpose === 'act') return { verdict: { lookAgainInMs: reading.confirmInMs } };
+      if (workspace.presence() !== 'marked') base = withoutLocal(base);
+    }
 
     const entry = await this.#reads.add(key);
     const remote = this.#remoteOf(key, entry);
@@ -287,6 +289,11 @@ export class Reconciler {
   #acted(key: DocumentKey, action: ActedKind, because: string, conflicts: readonly string[]): void {
     this.#parts.emit({ type: 'acted', key, action, because, conflicts });
   }
+}
+
+/** A base whose workspace was lost: nothing that is absent from it counts as deleted. */
+export function withoutLocal({ key, remote }: Base): Base {
+  return remote === undefined ? { key } : { key, remote };
 }
 
 export function sameStat(a: StatHint, b: StatHint): boolean {

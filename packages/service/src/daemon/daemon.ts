@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { inject, injectable } from 'tsyringe';
+import { inject, injectable } from '../injection.js';
 import {
   backoffMs,
   isOutage,

@@ -1,4 +1,4 @@
-import type { InjectionToken } from 'tsyringe';
+import type { InjectionToken } from '../injection.js';
 import type { TokenStore } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
 

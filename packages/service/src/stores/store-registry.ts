@@ -1,4 +1,4 @@
-import { inject, injectable, injectAll } from 'tsyringe';
+import { inject, injectable, injectAll } from '../injection.js';
 import { TokenmirrorError, type TokenStore } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
 import { SETTINGS, STORE_PROVIDER, type StoreProvider } from './store-provider.js';
