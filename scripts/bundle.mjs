@@ -14,7 +14,9 @@ rmSync(join(cli, 'bundle'), { recursive: true, force: true });
 const ours = {
   name: 'keep-third-party-external',
   setup({ onResolve }) {
-    onResolve({ filter: /^[^./]/ }, ({ path, kind }) => (kind === 'entry-point' || path.startsWith('@tokenmirror/') ? undefined : { path, external: true }));
+    onResolve({ filter: /^[^./]/ }, ({ path, kind }) =>
+      kind === 'entry-point' || path.startsWith('@tokenmirror/') ? undefined : { path, external: true },
+    );
   },
 };
 await build({

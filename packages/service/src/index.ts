@@ -9,6 +9,7 @@ export * from './commands/verify.js';
 export * from './daemon/daemon.js';
 export * from './daemon/status-file.js';
 export * from './options/option-table.js';
+export * from './options/reference.js';
 export * from './options/settings.js';
 export * from './pino-log.js';
 export * from './replica.js';
