@@ -70,7 +70,7 @@ export function readDsn(dsn: string): ConnectionPlan {
   for (const name of words.keys()) {
     if (!KNOWN.includes(name) && !IRRELEVANT.has(name)) {
       throw invalid(
-        `the Postgres DSN has a parameter "${name.slice(0, 40)}" that is not understood`,
+        `the Postgres DSN has a parameter ${/^[a-z_]{1,40}$/i.test(name) ? `"${name}" ` : ''}that is not understood`,
         `Remove it. Understood are: ${KNOWN.join(', ')}.`,
       );
     }

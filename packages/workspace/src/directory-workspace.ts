@@ -92,13 +92,14 @@ export class DirectoryWorkspace implements Workspace {
 
   #readNow(key: DocumentKey): LocalReading {
     const path = this.#pathOf(key);
-    const escape = this.#leavesWorkspace(path);
-    if (escape) return { state: 'refused', reason: 'it is a symbolic link that leaves the workspace' };
-    const file = readWholeFile(path, this.#maxBytes);
+    let file = readWholeFile(path, this.#maxBytes);
+    if (file.state === 'link' && !this.#leavesWorkspace(path)) file = readWholeFile(path, this.#maxBytes, true);
     if (file.state !== 'absent') this.#absentSince.delete(key);
     switch (file.state) {
       case 'absent':
         return this.#readAbsent(key);
+      case 'link':
+        return { state: 'refused', reason: 'it is a symbolic link that leaves the workspace' };
       case 'unreadable':
         return { state: 'refused', reason: file.reason };
       case 'too large':
@@ -128,7 +129,7 @@ export class DirectoryWorkspace implements Workspace {
 
   /** The file as it is now, or `undefined` when it cannot be read whole. */
   rawText(key: DocumentKey): string | undefined {
-    const file = readWholeFile(this.#pathOf(key), this.#maxBytes);
+    const file = readWholeFile(this.#pathOf(key), this.#maxBytes, true);
     return file.state === 'content' ? file.bytes.toString('utf8') : undefined;
   }
 
@@ -185,7 +186,7 @@ export class DirectoryWorkspace implements Workspace {
   }
 
   #stillHas(path: string, expected: string | undefined): boolean {
-    const file = readWholeFile(path, Number.MAX_SAFE_INTEGER);
+    const file = readWholeFile(path, Number.MAX_SAFE_INTEGER, true);
     if (file.state === 'absent') return expected === undefined;
     return file.state === 'content' && expected !== undefined && file.bytes.equals(Buffer.from(expected));
   }

@@ -15,7 +15,19 @@ export interface Digest {
   readonly fingerprint?: Fingerprint;
 }
 
+/** Documents do not change, so each is digested once. */
+const known = new WeakMap<Hasher, WeakMap<Document, Digest>>();
+
+/** A hasher serves one set of host sections. */
 export function digestOf(document: Document, hasher: Hasher, hostSections: HostSections): Digest {
+  let digests = known.get(hasher);
+  if (digests === undefined) known.set(hasher, (digests = new WeakMap()));
+  let digest = digests.get(document);
+  if (digest === undefined) digests.set(document, (digest = computeDigest(document, hasher, hostSections)));
+  return digest;
+}
+
+function computeDigest(document: Document, hasher: Hasher, hostSections: HostSections): Digest {
   return document.kind === 'credential' ? credentialDigest(document.fields, hasher) : configDigest(document, hasher, hostSections);
 }
 

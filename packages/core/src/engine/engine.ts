@@ -40,7 +40,7 @@ export interface EngineOptions {
 }
 
 /** Enough to fill batches and hide the latency of a store, few enough to keep memory flat. */
-const CONCURRENCY = 512;
+const CONCURRENCY = 2048;
 /** How often a workspace that is not there is looked for, in ms. */
 const MISSING_RETRY_MS = 1000;
 

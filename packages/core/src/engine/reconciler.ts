@@ -42,7 +42,7 @@ interface Observed {
   readonly base: Base | undefined;
 }
 
-const LARGEST_BATCH = 1000;
+const LARGEST_BATCH = 500;
 const TRIES = 10;
 const RECHECK_MS = 1000;
 

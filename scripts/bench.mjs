@@ -1,0 +1,241 @@
+#!/usr/bin/env node
+/**
+ * `npm run bench`: what things cost, beside what a user would otherwise do. Runs the command as it is published, on a real Postgres, on
+ * this machine. `--documents N` (default 10000), `--json` for JSON alone; the figures also go to bench-results.json.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+
+const root = join(import.meta.dirname, '..');
+for (const script of ['ready.mjs', 'bundle.mjs']) {
+  const { status } = spawnSync(process.execPath, [join(root, 'scripts', script)], { stdio: ['ignore', 'ignore', 'inherit'] });
+  if (status !== 0) process.exit(status ?? 1);
+}
+const { PostgresServer, createSchema, credential, until } = await import('@tokenmirror/testkit');
+const { default: pg } = await import('pg');
+
+const asJson = process.argv.includes('--json');
+const many = Number(process.argv[process.argv.indexOf('--documents') + 1]) || 10_000;
+const few = 100;
+const COMMAND = join(root, 'packages', 'cli', 'bundle', 'tokenmirror.js');
+const place = mkdtempSync(join(tmpdir(), 'tokenmirror-bench-'));
+const server = await PostgresServer.create();
+const results = [];
+const schemas = [];
+
+const say = (text) => asJson || process.stderr.write(`${text}\n`);
+const record = (what, value, unit, compared = []) =>
+  results.push({
+    what,
+    value: Math.round(value * 100) / 100,
+    unit,
+    compared: compared.map(({ how, value: other }) => ({ how, value: Math.round(other * 100) / 100 })),
+  });
+const percentile = (values, share) => values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * share))];
+const installed = (program) => spawnSync('sh', ['-c', `command -v ${program}`]).status === 0;
+
+function workspace(name, documents) {
+  const path = join(place, name);
+  mkdirSync(join(path, 'auths'), { recursive: true });
+  for (let n = 0; n < documents; n += 1)
+    writeFileSync(join(path, 'auths', `claude-${n}@example.com.json`), credential({ note: 'x'.repeat(1500) }), { mode: 0o600 });
+  return path;
+}
+
+async function postgres() {
+  const schema = await createSchema(server.url());
+  schemas.push(schema);
+  return { schema, env: { PGSTORE_DSN: server.url(), PGSTORE_SCHEMA: schema.schema } };
+}
+const filesystem = (name) => ({ env: { TOKENMIRROR_FILESYSTEM_PATH: join(place, name) } });
+const environment = (env) => ({ PATH: process.env.PATH, HOME: place, NO_COLOR: '1', ...env });
+
+function timed(program, args, env = {}) {
+  const begin = performance.now();
+  const { status, stderr } = spawnSync(program, args, { env: environment(env), encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed: ${stderr}`);
+  return performance.now() - begin;
+}
+const command = (args, env) => timed(process.execPath, [COMMAND, ...args], env);
+
+async function daemon(path, env, args = []) {
+  const begin = performance.now();
+  let log = '';
+  const child = spawn(process.execPath, [COMMAND, 'run', '--workspace', path, '--log-format', 'json', ...args], {
+    env: environment(env),
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  child.stderr.on('data', (data) => (log += data));
+  await until('ready', () => log.includes('"msg":"ready"'), 120_000);
+  const readyMs = performance.now() - begin;
+  const proc = (file, pattern) => Number(pattern.exec(readFileSync(`/proc/${child.pid}/${file}`, 'utf8'))?.[1] ?? NaN);
+  return {
+    readyMs,
+    rssMb: () => proc('status', /VmRSS:\s+(\d+)/) / 1024,
+    /** User and system time so far, in ms; a tick is 10 ms. */
+    cpuMs: () =>
+      readFileSync(`/proc/${child.pid}/stat`, 'utf8')
+        .split(') ')[1]
+        .split(' ')
+        .slice(11, 13)
+        .reduce((sum, ticks) => sum + Number(ticks), 0) * 10,
+    stop: () => new Promise((resolve) => (child.once('exit', resolve), child.kill())),
+  };
+}
+
+async function propagation(name, env) {
+  const [one, two] = [workspace(`${name}-one`, few), workspace(`${name}-two`, 0)];
+  const daemons = [await daemon(one, env), await daemon(two, env)];
+  await until('the start arrived', () => readdirSync(join(two, 'auths')).length > few, 60_000);
+  let arrived = () => undefined;
+  const watcher = watch(join(two, 'auths'), (_, file) => arrived(file));
+  await delay(500);
+  const times = [];
+  for (let n = 0; n < 300; n += 1) {
+    const file = `claude-${n % few}@example.com.json`;
+    const text = credential({ note: 'x'.repeat(1500) });
+    const token = JSON.parse(text).access_token;
+    const done = new Promise((resolve) => {
+      arrived = (changed) => {
+        if (changed === file && readFileSync(join(two, 'auths', file), 'utf8').includes(token)) resolve();
+      };
+    });
+    const begin = performance.now();
+    writeFileSync(join(one, 'auths', file), text);
+    await done;
+    times.push(performance.now() - begin);
+    await delay(20);
+  }
+  watcher.close();
+  for (const each of daemons) await each.stop();
+  return times;
+}
+
+async function naiveUpserts(path, documents) {
+  const { schema } = await postgres();
+  await schema.query(
+    'CREATE TABLE auth_store (id TEXT PRIMARY KEY, content JSONB NOT NULL, created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(), updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW())',
+  );
+  const client = new pg.Client({ connectionString: server.url(), options: `-c search_path=${schema.schema}` });
+  await client.connect();
+  const begin = performance.now();
+  for (const name of readdirSync(join(path, 'auths'))
+    .filter((file) => file.endsWith('.json'))
+    .slice(0, documents)) {
+    await client.query(
+      'INSERT INTO auth_store (id, content) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET content = EXCLUDED.content, updated_at = NOW()',
+      [name, readFileSync(join(path, 'auths', name), 'utf8')],
+    );
+  }
+  const ms = performance.now() - begin;
+  await client.end();
+  return ms;
+}
+
+/** What copying tools need for the same, where they are installed. */
+function copiers(path, what) {
+  const compared = [];
+  for (const [tool, args] of [
+    ['rsync', ['-a', '--delete']],
+    ['rclone', ['sync', '-q']],
+  ]) {
+    if (!installed(tool)) continue;
+    const target = join(place, `${what}-${tool}`);
+    mkdirSync(target, { recursive: true });
+    compared.push({ how: `${tool} to a directory`, value: timed(tool, [...args, `${path}/auths/`, `${target}/`]) });
+  }
+  return compared;
+}
+
+try {
+  say(`Measuring on ${cpus().length} cores, ${few} and ${many} documents of 2 KB ...`);
+  for (const [name, configured] of [
+    ['Postgres', await postgres()],
+    ['filesystem', filesystem('store-propagation')],
+  ]) {
+    const times = await propagation(`propagation-${name}`, configured.env);
+    record(`write on one replica → changed file on another, ${name}, p50`, percentile(times, 0.5), 'ms');
+    record(`write on one replica → changed file on another, ${name}, p99`, percentile(times, 0.99), 'ms');
+  }
+
+  const big = workspace('big', many);
+  const bare = command(['--version'], {});
+  record('start of the command itself (part of the figures below)', bare, 'ms');
+  const main = await postgres();
+  record(`initial mirror of ${many} documents, Postgres`, command(['sync', '--workspace', big], main.env), 'ms', [
+    { how: 'row-by-row upserts', value: await naiveUpserts(big, many) },
+  ]);
+  record(
+    `initial mirror of ${many} documents, filesystem`,
+    command(['sync', '--workspace', big, '--state-dir', join(place, 'state-fs')], filesystem('store-big').env),
+    'ms',
+    copiers(big, 'initial'),
+  );
+  record(
+    `migrate ${many} documents to Postgres, each read back`,
+    command(['migrate', '--from', pathToFileURL(big).href, '--to', 'postgres'], (await postgres()).env),
+    'ms',
+  );
+
+  await delay(200);
+  command(['sync', '--workspace', big], main.env);
+  const idleSync = command(['sync', '--workspace', big], main.env);
+  writeFileSync(join(big, 'auths', 'claude-7@example.com.json'), credential());
+  record(
+    `one change among ${many}, one-shot sync, Postgres`,
+    command(['sync', '--workspace', big], main.env),
+    'ms',
+    copiers(big, 'initial'),
+  );
+  record(`nothing to do over ${many}, one-shot sync, Postgres`, idleSync, 'ms');
+
+  const idle = await daemon(big, main.env, ['--poll-interval', '1s', '--sweep-interval', '10s']);
+  record(`cold start to ready with ${many} documents`, idle.readyMs, 'ms');
+  await delay(8000);
+  record(`RSS of an idle daemon with ${many} documents`, idle.rssMb(), 'MB');
+  const transactions = async () =>
+    Number(
+      (await main.schema.query('SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()'))[0].n,
+    );
+  const [cpuBefore, before] = [idle.cpuMs(), await transactions()];
+  await delay(20_000);
+  record(`queries of an idle daemon per poll, ${many} documents`, ((await transactions()) - before - 1) / 20, 'queries');
+  record(`CPU of an idle daemon per minute at the default intervals or faster, ${many} documents`, (idle.cpuMs() - cpuBefore) * 3, 'ms');
+  await idle.stop();
+
+  const small = workspace('small', few);
+  const smallStore = await postgres();
+  command(['sync', '--workspace', small], smallStore.env);
+  const starts = [];
+  for (let n = 0; n < 5; n += 1) {
+    const started = await daemon(small, smallStore.env);
+    starts.push(started.readyMs);
+    if (n === 4) {
+      await delay(5000);
+      record(`RSS of an idle daemon with ${few} documents`, started.rssMb(), 'MB');
+    }
+    await started.stop();
+  }
+  record(`cold start to ready with ${few} documents, median of 5`, percentile(starts, 0.5), 'ms');
+
+  writeFileSync(join(root, 'bench-results.json'), `${JSON.stringify(results, null, 2)}\n`);
+  if (asJson) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);
+  else {
+    const width = Math.max(...results.map(({ what }) => what.length));
+    process.stdout.write('\n');
+    for (const { what, value, unit, compared } of results) {
+      const beside = compared.map(({ how, value: other }) => `${how}: ${other} ${unit}`).join(', ');
+      process.stdout.write(`${what.padEnd(width)}  ${`${value} ${unit}`.padStart(14)}${beside === '' ? '' : `   (${beside})`}\n`);
+    }
+    for (const tool of ['rsync', 'rclone'])
+      if (!installed(tool)) process.stdout.write(`${tool} is not installed here, so it is not among the comparisons.\n`);
+  }
+} finally {
+  for (const schema of schemas) await schema.destroy().catch(() => undefined);
+  await server.destroy();
+  rmSync(place, { recursive: true, force: true });
+}
