@@ -80,6 +80,7 @@ export class Daemon {
       replica: replica.id,
     });
     for (const name of this.#stores.unused()) this.#log.warn('store-unused', { store: name, reason: 'another store is the authority' });
+    await file.write();
     try {
       if (this.#stopping) return;
       await replica.engine.run(replica.session, () => {
