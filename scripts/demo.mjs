@@ -55,20 +55,12 @@ async function replica(name) {
 }
 
 let grants = 0;
-const credential = (more = {}) => {
+const grant = () => {
   grants += 1;
   const at = (hours) => new Date(Date.now() + hours * 3_600_000 + grants * 1000).toISOString();
-  return {
-    type: 'claude',
-    email: 'me@example.com',
-    access_token: `demo-access-${grants}`,
-    refresh_token: `demo-refresh-${grants}`,
-    last_refresh: at(0),
-    expired: at(8),
-    disabled: false,
-    ...more,
-  };
+  return { access_token: `demo-access-${grants}`, refresh_token: `demo-refresh-${grants}`, last_refresh: at(0), expired: at(8) };
 };
+const credential = (more = {}) => ({ type: 'claude', email: 'me@example.com', disabled: false, ...grant(), ...more });
 const write = (where, name, value) => writeFileSync(join(where.auths, name), JSON.stringify(value));
 const read = (where, name) => JSON.parse(readFileSync(join(where.auths, name), 'utf8'));
 async function wait(condition) {
@@ -89,8 +81,7 @@ try {
 
   for (let n = 1; n <= 3; n += 1) {
     tell('demo', `CLIProxyAPI on the server renews the token (${n} of 3)`);
-    const { access_token: _, refresh_token: __, last_refresh: ___, expired: ____, ...settings } = read(server, CLAUDE);
-    const renewed = credential(settings);
+    const renewed = { ...read(server, CLAUDE), ...grant() };
     write(server, CLAUDE, renewed);
     await wait(() => read(laptop, CLAUDE).access_token === renewed.access_token);
   }

@@ -37,6 +37,9 @@ export interface KeptVersion {
   readonly digest: string;
 }
 
+/** Changes that go into one file of the log at most. */
+export const LARGEST_RECORD = 128;
+
 const CHECKPOINT_EVERY = 256;
 /** Log files this close to the checkpoint stay, so that a slow process still finds where to go on. */
 const KEPT_BEHIND = 64;

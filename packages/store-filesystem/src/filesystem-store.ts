@@ -6,8 +6,6 @@ import {
   checkFormat,
   CURRENT_FORMAT,
   DEFAULT_HISTORY_LENGTH,
-  messageOf,
-  readDocument,
   readDocumentKey,
   TokenmirrorError,
   type Change,
@@ -26,7 +24,9 @@ import {
   type WriteOutcome,
 } from '@tokenmirror/core';
 import { createFile, hasCode, makeDirectory, removeLeftovers } from '@tokenmirror/files';
-import { ChangeLog, digestOf, type IndexEntry, type LogRecord } from './change-log.js';
+import { ChangeLog, digestOf, LARGEST_RECORD } from './change-log.js';
+import { explain } from './directory-errors.js';
+import { FOREIGN, PlainCopies } from './plain-copies.js';
 import { PlainTree } from './plain-tree.js';
 
 export interface FilesystemStoreOptions {
@@ -35,12 +35,6 @@ export interface FilesystemStoreOptions {
   readonly historyLength?: number;
 }
 
-const FOREIGN = 'somebody else';
-/** Changes that go into one file of the log. */
-const LARGEST_RECORD = 128;
-/** How often the plain files are compared with the log, for edits by others, in ms. */
-const FOREIGN_SWEEP_MS = 60_000;
-
 /** A directory as a store: a log of changes as the truth, and the documents as plain files beside it. */
 export class FilesystemStore implements TokenStore {
   readonly description: string;
@@ -48,11 +42,8 @@ export class FilesystemStore implements TokenStore {
   readonly #own: string;
   readonly #log: ChangeLog;
   #tree: PlainTree;
+  readonly #copies: PlainCopies;
   #identity: ClusterIdentity | undefined;
-  /** Stamps of plain files that hold what the log says. */
-  readonly #verified = new Map<string, string>();
-  readonly #suspects = new Set<DocumentKey>();
-  #sweptAt = -Infinity;
   #turn: Promise<unknown> = Promise.resolve();
   readonly history: History;
 
@@ -62,6 +53,7 @@ export class FilesystemStore implements TokenStore {
     this.#own = join(directory, '.tokenmirror');
     this.#log = new ChangeLog(this.#own, historyLength);
     this.#tree = new PlainTree(directory, { bareAuths: false });
+    this.#copies = new PlainCopies(this.#tree, this.#log);
     this.history = {
       versions: (key) => this.#inTurn(() => this.#versions(key)),
       content: (key, id) => this.#inTurn(() => (/^\d+$/.test(id) ? this.#log.contentAt(Number(id), key) : Promise.resolve(undefined))),
@@ -79,7 +71,7 @@ export class FilesystemStore implements TokenStore {
         await createFile(this.#identityPath, `${JSON.stringify({ ...CURRENT_FORMAT, ...identity })}\n`);
       }
       this.#identity = await this.#readIdentity();
-      this.#tree = new PlainTree(this.#directory, { bareAuths: this.#identity === undefined });
+      if (this.#identity === undefined) this.#tree = new PlainTree(this.#directory, { bareAuths: true });
       return this.#identity;
     });
   }
@@ -88,7 +80,7 @@ export class FilesystemStore implements TokenStore {
     return this.#inTurn(async () => {
       if (this.#identity === undefined) return this.#listPlain();
       await this.#log.refresh();
-      await this.#takeForeignChanges(since === undefined);
+      await this.#copies.takeForeignChanges(since === undefined);
       const after = since === undefined ? 0 : Number(since);
       const complete = since === undefined || !Number.isSafeInteger(after) || after > this.#log.head;
       const entries: EntrySummary[] = [];
@@ -136,7 +128,7 @@ export class FilesystemStore implements TokenStore {
     };
     const suspect = (prefix: string) => (name: string | null) => {
       const reading = readDocumentKey(prefix + (name ?? ''));
-      if (reading.ok) this.#suspects.add(reading.key);
+      if (reading.ok) this.#copies.suspect(reading.key);
     };
     add(this.#log.directory, () => undefined);
     add(join(this.#directory, 'auths'), suspect('auths/'));
@@ -169,71 +161,10 @@ export class FilesystemStore implements TokenStore {
         changes: changes.filter((_, index) => written[index]).map(({ key, content, lineage }) => ({ key, content, lineage })),
       };
       if (!(await this.#log.append(record))) continue;
-      await this.#copyOut(record);
+      await this.#copies.copyOut(record);
       const revision = revisionOf(this.#log.head);
       return written.map((fits) => (fits ? { status: 'written', revision } : { status: 'refused' }));
     }
-  }
-
-  /** Brings the plain files up to a record of the log. What fails here is made good by the next sweep. */
-  async #copyOut({ changes }: LogRecord): Promise<void> {
-    await Promise.all(
-      changes.map(async ({ key, content }) => {
-        const reading = readDocumentKey(key);
-        if (!reading.ok) return;
-        if (content === null) await this.#tree.remove(reading.key);
-        else this.#verified.set(key, (await this.#tree.write(reading.key, content)) ?? '');
-      }),
-    );
-  }
-
-  /** Finds plain files that others wrote or removed: edits become changes, everything else is put back as the log has it. */
-  async #takeForeignChanges(complete: boolean): Promise<void> {
-    const isDue = performance.now() - this.#sweptAt > FOREIGN_SWEEP_MS;
-    const suspects = new Set<DocumentKey>(this.#suspects);
-    this.#suspects.clear();
-    if (complete || isDue) {
-      this.#sweptAt = performance.now();
-      const found = this.#tree.scan();
-      for (const name of new Set([...found.keys(), ...this.#log.index.keys()])) {
-        const reading = readDocumentKey(name);
-        if (
-          reading.ok &&
-          (found.get(name) ?? 'missing') !==
-            (this.#verified.get(name) ?? (this.#log.index.get(reading.key)?.state === 'live' ? '' : 'missing'))
-        )
-          suspects.add(reading.key);
-      }
-    }
-    const edits: LogRecord['changes'][number][] = [];
-    for (const key of suspects) {
-      const stamp = this.#tree.stampOf(key);
-      const entry = this.#log.index.get(key);
-      if (stamp !== undefined && stamp === this.#verified.get(key) && entry?.state === 'live') continue;
-      const content = this.#tree.read(key);
-      const digest = content === undefined ? undefined : digestOf(content);
-      if (entry?.state === 'live' && digest === entry.digest) this.#verified.set(key, stamp ?? '');
-      else if (content !== undefined && !this.#isKnown(entry, digest) && readDocument(key, content).state === 'document')
-        edits.push({ key, content, lineage: entry?.lineage ?? [] });
-      else await this.#putBack(key, entry);
-    }
-    for (let at = 0; at < edits.length; at += LARGEST_RECORD) {
-      const record = { at: Date.now(), author: FOREIGN, changes: edits.slice(at, at + LARGEST_RECORD) };
-      if (!(await this.#log.append(record))) return;
-      for (const { key } of record.changes) this.#verified.set(key, this.#tree.stampOf(key as DocumentKey) ?? '');
-    }
-  }
-
-  /** True for a content that this key had before: a copy that lags behind the log, not an edit. */
-  #isKnown(entry: IndexEntry | undefined, digest: string | undefined): boolean {
-    return entry !== undefined && (entry.digest === digest || entry.versions.some((version) => version.digest === digest));
-  }
-
-  async #putBack(key: DocumentKey, entry: IndexEntry | undefined): Promise<void> {
-    if (entry === undefined) return;
-    if (entry.state === 'deleted') return this.#tree.remove(key);
-    const content = await this.#log.contentAt(entry.sequence, key);
-    if (content !== undefined) this.#verified.set(key, (await this.#tree.write(key, content)) ?? '');
   }
 
   async #readLogged(key: StoreKey): Promise<Entry | undefined> {
@@ -310,54 +241,11 @@ export class FilesystemStore implements TokenStore {
         if (this.#identity !== undefined) await stat(this.#identityPath);
         return await work();
       } catch (error) {
-        throw this.#explained(error);
+        throw explain(error, this.#directory);
       }
     });
     this.#turn = result.catch(() => undefined);
     return result;
-  }
-
-  #explained(error: unknown): unknown {
-    if (error instanceof TokenmirrorError) return error;
-    if (hasCode(error, 'EACCES', 'EPERM', 'EROFS')) {
-      const noLinks = hasCode(error, 'EPERM') && (error as NodeJS.ErrnoException).syscall === 'link';
-      if (noLinks)
-        return new TokenmirrorError(
-          'STORE_UNSUITABLE',
-          `the file system of ${this.#directory} has no hard links`,
-          'Name a directory on another file system (ext4, xfs, btrfs, APFS, NFS).',
-          { cause: error },
-        );
-      return new TokenmirrorError(
-        'STORE_DENIED',
-        `the store directory ${this.#directory} cannot be read or written (${messageOf(error)})`,
-        'Give the user that runs Tokenmirror the right to read and write it.',
-        { cause: error },
-      );
-    }
-    if (hasCode(error, 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'))
-      return new TokenmirrorError(
-        'STORE_UNSUITABLE',
-        `the file system of ${this.#directory} has no hard links`,
-        'Name a directory on another file system (ext4, xfs, btrfs, APFS, NFS).',
-        { cause: error },
-      );
-    if (hasCode(error, 'ENOSPC', 'EDQUOT'))
-      return new TokenmirrorError(
-        'STORE_FULL',
-        `the disk of the store directory ${this.#directory} is full`,
-        'Free some space; it is tried again by itself.',
-        { cause: error },
-      );
-    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'EIO', 'ESTALE', 'EHOSTDOWN', 'ENODEV', 'ENXIO')) {
-      return new TokenmirrorError(
-        'STORE_UNREACHABLE',
-        `the store directory ${this.#directory} is not there (${messageOf(error)})`,
-        'Mount or restore it; Tokenmirror goes on by itself.',
-        { cause: error },
-      );
-    }
-    return error;
   }
 }
 

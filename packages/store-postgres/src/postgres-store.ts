@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import {
   DEFAULT_HISTORY_LENGTH,
   isCredentialKey,
@@ -20,9 +20,10 @@ import {
   type TokenStore,
   type WriteOutcome,
 } from '@tokenmirror/core';
+import { Connections } from './connections.js';
 import { readDsn, type ConnectionPlan } from './dsn.js';
 import { Listener } from './listener.js';
-import { explain, isDataError } from './postgres-errors.js';
+import { isDataError } from './postgres-errors.js';
 import { existingTables, lookAtSchema, prepareSchema } from './schema.js';
 import { statements, type Names, type Statements } from './sql.js';
 
@@ -45,9 +46,6 @@ interface EntryRow {
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-const DEFAULT_POOL_SIZE = 4;
-/** Longer than a poll, so that an idle daemon does not connect anew for each. */
-const IDLE_CONNECTION_MS = 60_000;
 /** How long the server has to deliver a notification to ourselves, to prove that LISTEN works here. */
 const PROOF_MS = 2000;
 
@@ -60,8 +58,7 @@ export class PostgresStore implements TokenStore {
   readonly #sql: Statements;
   readonly #historyLength: number;
   readonly #timeoutMs: number;
-  #config: pg.ClientConfig;
-  #pool: pg.Pool | undefined;
+  readonly #connections: Connections;
   #identity: ClusterIdentity | undefined;
   /** Prepared statements need a connection that stays ours, as LISTEN does; a pooler in transaction mode gives none. */
   #canPrepare = false;
@@ -77,7 +74,7 @@ export class PostgresStore implements TokenStore {
     this.#sql = statements(this.#names);
     this.#historyLength = options.historyLength ?? DEFAULT_HISTORY_LENGTH;
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
-    this.#config = this.#plan.client;
+    this.#connections = new Connections(this.#plan, this.#timeoutMs);
     this.description = `postgres://${this.#plan.place} (schema ${this.#names.schema})`;
     this.history = {
       versions: async (key) => {
@@ -99,19 +96,8 @@ export class PostgresStore implements TokenStore {
   }
 
   async open(mode: 'create' | 'look'): Promise<ClusterIdentity | undefined> {
-    await this.#pool?.end();
-    this.#config = await this.#negotiate();
-    const pool = new pg.Pool({
-      ...this.#config,
-      max: Math.max(2, this.#plan.poolSize ?? DEFAULT_POOL_SIZE),
-      query_timeout: this.#timeoutMs,
-      keepAlive: true,
-      idleTimeoutMillis: IDLE_CONNECTION_MS,
-      allowExitOnIdle: true,
-    });
-    pool.on('error', () => undefined);
-    this.#pool = pool;
-    this.#identity = await this.#withClient((client) => {
+    await this.#connections.open();
+    this.#identity = await this.#connections.use((client) => {
       const context = { client, sql: this.#sql, names: this.#names, place: this.#plan.place };
       return mode === 'create' ? prepareSchema(context) : lookAtSchema(context);
     });
@@ -158,9 +144,7 @@ export class PostgresStore implements TokenStore {
   }
 
   async close(): Promise<void> {
-    const pool = this.#pool;
-    this.#pool = undefined;
-    await pool?.end();
+    await this.#connections.close();
   }
 
   async watch(hint: () => void): Promise<StopWatching> {
@@ -172,7 +156,7 @@ export class PostgresStore implements TokenStore {
     });
     let ready = false;
     const listener = new Listener({
-      config: this.#config,
+      config: this.#connections.config,
       channel: this.#sql.channel,
       timeoutMs: this.#timeoutMs,
       hint: () => {
@@ -234,7 +218,7 @@ export class PostgresStore implements TokenStore {
   }
 
   #tables(): Promise<string[]> {
-    return this.#withClient((client) => existingTables({ client, sql: this.#sql }));
+    return this.#connections.use((client) => existingTables({ client, sql: this.#sql }));
   }
 
   #checkCluster(found: string | undefined): void {
@@ -248,40 +232,9 @@ export class PostgresStore implements TokenStore {
 
   #query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
     const name = this.#canPrepare ? `tokenmirror ${hash('md5', text)}` : undefined;
-    return this.#withClient((client) =>
+    return this.#connections.use((client) =>
       client.query<Row>({ text, ...(values === undefined ? {} : { values: [...values] }), ...(name === undefined ? {} : { name }) }),
     );
-  }
-
-  async #withClient<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
-    if (this.#pool === undefined)
-      throw new TokenmirrorError('STORE_UNREACHABLE', `Postgres at ${this.#plan.place}: it was closed`, 'Open it again.');
-    let client: pg.PoolClient | undefined;
-    try {
-      client = await this.#pool.connect();
-      const result = await work(client);
-      client.release();
-      return result;
-    } catch (error) {
-      client?.release(isBroken(error));
-      throw explain(error, this.#plan.place);
-    }
-  }
-
-  /** Settles `sslmode=prefer`: encrypted where the server can. */
-  async #negotiate(): Promise<pg.ClientConfig> {
-    if (this.#plan.sslMode !== 'prefer' || this.#plan.client.ssl === false) return this.#plan.client;
-    const client = new pg.Client(this.#plan.client);
-    client.on('error', () => undefined);
-    try {
-      await client.connect();
-      await client.end();
-      return this.#plan.client;
-    } catch (error) {
-      await client.end().catch(() => undefined);
-      if (/does not support SSL/i.test((error as Error).message)) return { ...this.#plan.client, ssl: false };
-      throw explain(error, this.#plan.place);
-    }
   }
 }
 
@@ -304,10 +257,4 @@ function unacceptable({ key, content }: Change): WriteOutcome | undefined {
     return reading.ok ? undefined : { status: 'unacceptable', reason: reading.reason };
   }
   return content.includes('\0') ? { status: 'unacceptable', reason: 'it has a NUL character' } : undefined;
-}
-
-/** A connection is kept only after an error that the server itself reported on it. */
-function isBroken(error: unknown): boolean {
-  const code = (error as { code?: string } | undefined)?.code ?? '';
-  return !/^[0-9A-Z]{5}$/.test(code) || code.startsWith('57') || code.startsWith('08');
 }

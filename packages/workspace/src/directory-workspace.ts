@@ -192,7 +192,15 @@ export class DirectoryWorkspace implements Workspace {
   }
 
   #scanDirectory(directory: string, prefix: string, files: ScannedFile[], refused: RefusedName[]): void {
-    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    let entries;
+    try {
+      entries = readdirSync(directory, { withFileTypes: true });
+    } catch (error) {
+      if (prefix === '') throw this.#denied(directory, error);
+      refused.push({ name: shownName(prefix), reason: 'the directory cannot be read by this user' });
+      return;
+    }
+    for (const entry of entries) {
       const path = `${prefix}${entry.name}`;
       if (entry.isDirectory()) {
         if (!entry.name.startsWith('.')) this.#scanDirectory(join(directory, entry.name), `${path}/`, files, refused);

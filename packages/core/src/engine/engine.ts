@@ -1,4 +1,4 @@
-import { isCredentialKey, readDocumentKey, readRecordKey, shownName, type DocumentKey } from '../documents/document-key.js';
+import type { DocumentKey } from '../documents/document-key.js';
 import { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import { isOutage, messageOf, TokenmirrorError } from '../errors.js';
@@ -6,13 +6,14 @@ import { workspaceLens } from '../planning/lens.js';
 import type { Action } from '../planning/plan.js';
 import type { BaseRecords } from '../ports/base-records.js';
 import type { CancelTimer, Clock, RandomSource } from '../ports/clock.js';
-import type { ClusterIdentity, Cursor, Listing, TokenStore } from '../ports/token-store.js';
-import type { ScannedFile, Workspace } from '../ports/workspace.js';
+import type { ClusterIdentity, Cursor, TokenStore } from '../ports/token-store.js';
+import type { Workspace } from '../ports/workspace.js';
 import { backoffMs } from './backoff.js';
 import { DeletionGate } from './deletion-gate.js';
+import { Differences } from './differences.js';
 import { DocumentQueue } from './document-queue.js';
 import type { EngineEvent } from './events.js';
-import { Reconciler, sameStat, withoutLocal } from './reconciler.js';
+import { Reconciler } from './reconciler.js';
 import { Registration } from './registration.js';
 import { StatusBoard, type EngineStatus } from './status-board.js';
 
@@ -54,6 +55,7 @@ export class Engine {
   readonly #queue: DocumentQueue;
   readonly #gate: DeletionGate;
   readonly #reconciler: Reconciler;
+  readonly #differences: Differences;
   readonly #board: StatusBoard;
   readonly #timers = new Map<string, CancelTimer>();
   readonly #waiting = new Map<DocumentKey, CancelTimer>();
@@ -108,6 +110,16 @@ export class Engine {
       lens: workspaceLens(hostSections),
       gate: this.#gate,
     });
+    this.#differences = new Differences({
+      workspace,
+      bases,
+      replicaId,
+      board: this.#board,
+      gate: this.#gate,
+      recordChanged: (key) => {
+        if (this.#registration?.key === key) this.#background(this.#registration.check());
+      },
+    });
   }
 
   get status(): EngineStatus {
@@ -128,7 +140,7 @@ export class Engine {
   async pass(): Promise<void> {
     const listing = await this.#parts.store.list();
     this.#cursor = listing.cursor;
-    for (const key of await this.#differing(listing)) this.look(key);
+    for (const key of await this.#differences.anywhere(listing)) this.look(key);
     await this.settled();
     this.#board.synced();
   }
@@ -137,8 +149,8 @@ export class Engine {
   async preview(): Promise<ReadonlyMap<DocumentKey, Action>> {
     const actions = new Map<DocumentKey, Action>();
     const listing = await this.#parts.store.list();
-    const here = this.#parts.workspace.presence() === 'missing' ? [] : await this.#changedFiles(true);
-    for (const key of new Set([...this.#notAsListed(listing), ...here])) {
+    const here = this.#parts.workspace.presence() === 'missing' ? [] : await this.#differences.files(true);
+    for (const key of new Set([...this.#differences.inStore(listing), ...here])) {
       const action = await this.#reconciler.preview(key);
       if (action.kind !== 'nothing') actions.set(key, action);
     }
@@ -241,99 +253,16 @@ export class Engine {
     );
   }
 
-  /** The documents whose file or entry is not as it was last seen. */
-  async #differing(listing: Listing): Promise<Set<DocumentKey>> {
-    return new Set([...this.#notAsListed(listing), ...(await this.#changedHere())]);
-  }
-
-  /** The documents whose entry is not as it was last seen, those that a complete listing lacks included. */
-  #notAsListed(listing: Listing): Set<DocumentKey> {
-    const { bases } = this.#parts;
-    const differing = this.#changedThere(listing);
-    if (!listing.complete) return differing;
-    const listed = new Set<string>(listing.entries.map(({ name }) => name));
-    for (const key of bases.keys()) if (!listed.has(key) && bases.get(key)?.remote !== undefined) differing.add(key);
-    return differing;
-  }
-
-  async #changedHere(): Promise<Set<DocumentKey>> {
-    const { workspace, replicaId } = this.#parts;
-    const presence = workspace.presence();
-    if (presence === 'missing') {
-      this.#board.note({ type: 'workspace-missing' });
-      this.#later('missing', MISSING_RETRY_MS, () => this.#sweep());
-      return new Set();
-    }
-    if (presence === 'unmarked') {
-      await this.#rehydrate();
-      await workspace.mark(replicaId);
-    }
-    this.#board.note({ type: 'mended', name: 'auths/' });
-    return this.#changedFiles(presence === 'unmarked');
-  }
-
-  /** The documents whose file is not as it was last seen; with `all`, also those that are absent and were so before. */
-  async #changedFiles(all: boolean): Promise<Set<DocumentKey>> {
-    const { workspace, bases } = this.#parts;
-    const differing = new Set<DocumentKey>();
-    const { files, refused } = await workspace.scan();
-    this.#board.refusedNames('workspace', refused);
-    const seen = new Set<DocumentKey>();
-    for (const file of files) {
-      seen.add(file.key);
-      if (!this.#isUntouched(file)) differing.add(file.key);
-    }
-    for (const key of bases.keys()) {
-      if (seen.has(key)) continue;
-      if (bases.get(key)?.local !== undefined || all) differing.add(key);
-      else this.#gate.withdraw(key);
-    }
-    return differing;
-  }
-
-  #isUntouched({ key, stat }: ScannedFile): boolean {
-    const local = this.#parts.bases.get(key)?.local;
-    return local?.stat !== undefined && sameStat(local.stat, stat);
-  }
-
-  #changedThere(listing: Listing): Set<DocumentKey> {
-    const differing = new Set<DocumentKey>();
-    const refused: { name: string; reason: string }[] = [];
-    for (const { name, state, revision } of listing.entries) {
-      if (readRecordKey(name) !== undefined) {
-        if (name === this.#registration?.key) this.#background(this.#registration.check());
-        continue;
-      }
-      const reading = readDocumentKey(name);
-      if (!reading.ok) {
-        if (!reading.ignored) refused.push({ name: shownName(name), reason: reading.reason });
-        continue;
-      }
-      const base = this.#parts.bases.get(reading.key);
-      const isKnown = base?.remote?.revision === revision && state !== 'absent' && base.local !== undefined;
-      const isGone = state === 'deleted' && base === undefined && !this.#gate.frozen.includes(reading.key);
-      if (!isKnown && !isGone) differing.add(reading.key);
-    }
-    if (listing.complete || refused.length > 0) this.#board.refusedNames('store', refused);
-    return differing;
-  }
-
-  /** The auth directory lost its marker: what is not in it was not deleted by anyone, and comes back from the store. */
-  async #rehydrate(): Promise<void> {
-    const { bases } = this.#parts;
-    const lost = [...bases.keys()].filter((key) => isCredentialKey(key) && bases.get(key)?.local !== undefined);
-    if (lost.length === 0) return;
-    this.#board.note({ type: 'rehydrating' });
-    for (const key of lost) {
-      const base = bases.get(key);
-      if (base !== undefined) await bases.set(withoutLocal(base));
-    }
+  async #changedFiles(): Promise<Set<DocumentKey>> {
+    const changed = await this.#differences.inWorkspace();
+    if (this.#board.isWorkspaceMissing) this.#later('missing', MISSING_RETRY_MS, () => this.#sweep());
+    return changed;
   }
 
   async #sweep(): Promise<void> {
     const failed = [...this.#failed];
     this.#failed.clear();
-    for (const key of [...failed, ...(await this.#changedHere())]) this.look(key);
+    for (const key of [...failed, ...(await this.#changedFiles())]) this.look(key);
   }
 
   /** Asks the store for what changed, soon and never twice at once. */
@@ -357,13 +286,14 @@ export class Engine {
     if (this.#board.isOut || this.#stopped) return;
     const listing = await this.#parts.store.list(this.#cursor);
     this.#cursor = listing.cursor;
-    for (const key of listing.complete ? await this.#differing(listing) : this.#changedThere(listing)) this.look(key);
+    for (const key of listing.complete ? await this.#differences.anywhere(listing) : this.#differences.inStore(listing)) this.look(key);
   }
 
   #enterOutage(error: unknown): void {
     if (this.#stopped) return;
     const remedy = error instanceof TokenmirrorError ? error.remedy : '';
     this.#board.note({ type: 'outage', reason: messageOf(error), remedy });
+    if (this.#timers.has('outage')) return;
     const wait = backoffMs(this.#outageAttempts, this.#parts.random);
     this.#outageAttempts += 1;
     this.#later('outage', wait, () => this.#tryToHeal());
@@ -377,7 +307,7 @@ export class Engine {
     this.#board.healed();
     const missed = [...this.#missedInOutage];
     this.#missedInOutage.clear();
-    for (const key of new Set([...missed, ...(await this.#differing(listing))])) this.look(key);
+    for (const key of new Set([...missed, ...(await this.#differences.anywhere(listing))])) this.look(key);
     this.#wakeAll();
   }
 
@@ -399,11 +329,13 @@ export class Engine {
     while (this.#board.isOut && !this.#stopped) await new Promise<void>((resolve) => this.#wake.push(resolve));
   }
 
-  /** Runs a task that nobody waits for: an outage is entered, anything else ends the run. */
+  /** Runs a task that nobody waits for: an outage is entered, an unreadable workspace is told of, anything else ends the run. */
   #background(task: Promise<void>): void {
     task.catch((error: unknown) => {
       if (isStoreTrouble(error)) this.#enterOutage(error);
-      else this.#fail?.(error);
+      else if (error instanceof TokenmirrorError && error.code === 'WORKSPACE_DENIED') {
+        this.#board.note({ type: 'refused', name: 'auths/', side: 'workspace', reason: error.message });
+      } else this.#fail?.(error);
     });
   }
 

@@ -65,6 +65,16 @@ export class StatusBoard {
     }
   }
 
+  get isWorkspaceMissing(): boolean {
+    return this.#missing;
+  }
+
+  /** The auth directory is there and can be read. */
+  workspaceFound(): void {
+    this.note({ type: 'mended', name: 'auths/' });
+    if (this.#setMissing(false)) this.#emit({ type: 'mended', name: 'auths/' });
+  }
+
   synced(): void {
     if (!this.isOut) this.#lastSync = this.#clock.now();
   }
@@ -103,7 +113,6 @@ export class StatusBoard {
       case 'refused':
         return this.#refuse(`document:${event.name}`, { name: shownName(event.name), side: event.side, reason: event.reason });
       case 'mended':
-        if (event.name === 'auths/') return this.#setMissing(false);
         return this.#refusals.delete(`document:${event.name}`);
       case 'login-due': {
         const isNew = !this.#loginDue.has(event.key);

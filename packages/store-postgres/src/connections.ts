@@ -1,0 +1,86 @@
+import pg from 'pg';
+import { TokenmirrorError } from '@tokenmirror/core';
+import type { ConnectionPlan } from './dsn.js';
+import { explain } from './postgres-errors.js';
+
+const DEFAULT_POOL_SIZE = 4;
+/** Longer than a poll, so that an idle daemon does not connect anew for each. */
+const IDLE_CONNECTION_MS = 60_000;
+
+/** A pool of connections to one server, whose failures are explained. */
+export class Connections {
+  readonly #plan: ConnectionPlan;
+  readonly #timeoutMs: number;
+  #config: pg.ClientConfig;
+  #pool: pg.Pool | undefined;
+
+  constructor(plan: ConnectionPlan, timeoutMs: number) {
+    this.#plan = plan;
+    this.#timeoutMs = timeoutMs;
+    this.#config = plan.client;
+  }
+
+  /** How to connect, with encryption settled. */
+  get config(): pg.ClientConfig {
+    return this.#config;
+  }
+
+  async open(): Promise<void> {
+    await this.close();
+    this.#config = await this.#negotiate();
+    this.#pool = new pg.Pool({
+      ...this.#config,
+      max: Math.max(2, this.#plan.poolSize ?? DEFAULT_POOL_SIZE),
+      query_timeout: this.#timeoutMs,
+      keepAlive: true,
+      idleTimeoutMillis: IDLE_CONNECTION_MS,
+      allowExitOnIdle: true,
+    });
+    this.#pool.on('error', () => undefined);
+  }
+
+  async close(): Promise<void> {
+    const pool = this.#pool;
+    this.#pool = undefined;
+    await pool?.end();
+  }
+
+  /** @throws TokenmirrorError STORE_UNREACHABLE, STORE_DENIED, STORE_FULL */
+  async use<T>(work: (client: pg.ClientBase) => Promise<T>): Promise<T> {
+    if (this.#pool === undefined) {
+      throw new TokenmirrorError('STORE_UNREACHABLE', `Postgres at ${this.#plan.place}: it was closed`, 'Open it again.');
+    }
+    let client: pg.PoolClient | undefined;
+    try {
+      client = await this.#pool.connect();
+      const result = await work(client);
+      client.release();
+      return result;
+    } catch (error) {
+      client?.release(isBroken(error));
+      throw explain(error, this.#plan.place);
+    }
+  }
+
+  /** Settles `sslmode=prefer`: encrypted where the server can. */
+  async #negotiate(): Promise<pg.ClientConfig> {
+    if (this.#plan.sslMode !== 'prefer' || this.#plan.client.ssl === false) return this.#plan.client;
+    const client = new pg.Client(this.#plan.client);
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      await client.end();
+      return this.#plan.client;
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      if (/does not support SSL/i.test((error as Error).message)) return { ...this.#plan.client, ssl: false };
+      throw explain(error, this.#plan.place);
+    }
+  }
+}
+
+/** A connection is kept only after an error that the server itself reported on it, with an SQLSTATE. */
+function isBroken(error: unknown): boolean {
+  const code = (error as { code?: string } | undefined)?.code ?? '';
+  return !/^(?=.*\d)[0-9A-Z]{5}$/.test(code) || code.startsWith('57') || code.startsWith('08');
+}
