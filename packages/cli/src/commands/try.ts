@@ -2,7 +2,7 @@ import { confirm, isCancel } from '@clack/prompts';
 import type { Command } from 'commander';
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { invoke, print } from '../context.js';
 import { runDaemon } from './run.js';
@@ -19,18 +19,18 @@ export async function tryOut(command: Command): Promise<number> {
   const overrides = useOwn ? { 'auth-dir': own } : { workspace };
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const invocation = await invoke(command, { ...overrides, store: pathToFileURL(store).href });
+  const shown = (path: string): string => relative(process.cwd(), path) || '.';
+  const itself = process.argv[1]?.endsWith('main.js') === true ? `node ${shown(process.argv[1])}` : 'tokenmirror';
   print(`\nTokenmirror watches  ${auths}`);
   print(`and mirrors it to    ${store}\n`);
   return runDaemon(invocation, () => {
-    print('\nIt is in sync now. Try this in another terminal:');
-    print(`  ls ${join(store, 'auths')}                the mirrored files`);
+    print('\nIt is in sync now. Try this in another terminal, in the same directory:');
+    print(`  ls ${shown(join(store, 'auths'))}        the mirrored files`);
     if (!useOwn) {
-      print(`  echo '{"type":"claude","access_token":"a new one"}' > ${join(auths, 'claude-new@example.com.json')}`);
-      print(`  rm ${join(auths, 'codex-sample@example.com.json')}          and see it go in the store, a second and a half later`);
+      print(`  echo '{"type":"claude","access_token":"a new one"}' > ${shown(join(auths, 'claude-new.json'))}`);
+      print(`  rm ${shown(join(auths, 'codex-sample@example.com.json'))}        goes in the store too, a second and a half later`);
     }
-    print(
-      `  node_modules/.bin/tokenmirror status ${useOwn ? `--auth-dir ${own}` : `--workspace ${workspace}`} --store ${pathToFileURL(store).href}`,
-    );
+    print(`  ${itself} status ${useOwn ? `--auth-dir ${own}` : `--workspace ${shown(workspace)}`} --store ${pathToFileURL(store).href}`);
     print('Next: docs/postgres.md for a store that several replicas share. Ctrl-C stops it.\n');
   });
 }
