@@ -303,6 +303,21 @@ describe('outages', () => {
   });
 });
 
+test('where notifications do not arrive, the store is asked every second instead', async () => {
+  const proxy = await SilentProxy.before(Number(new URL(schema.dsn).port), { swallowNotifications: true });
+  const url = new URL(schema.dsn);
+  url.port = String(proxy.port);
+  const [behind, direct] = [daemon(url.href, ['--poll-interval', '1h']), daemon()];
+  try {
+    await Promise.all([behind.start(), direct.start()]);
+    writeFileSync(join(direct.authDir, 'polled.json'), credential());
+    await until('it arrived without a notification', () => existsSync(join(behind.authDir, 'polled.json')));
+  } finally {
+    await behind.kill();
+    await proxy.close();
+  }
+});
+
 describe('deletions', () => {
   test('incident 5: a wiped auth directory is no deletion; it is filled again', async () => {
     const [a, b] = [daemon(), daemon()];

@@ -1,5 +1,8 @@
 import { createServer, connect, type Server, type Socket } from 'node:net';
 
+/** The first byte of a message by which Postgres delivers a notification. */
+const NOTIFICATION = 0x41;
+
 /** A TCP proxy in front of a server, which can go silent: connections stay open and nothing passes. */
 export class SilentProxy {
   readonly #server: Server;
@@ -10,7 +13,8 @@ export class SilentProxy {
     this.#server = server;
   }
 
-  static async before(port: number): Promise<SilentProxy> {
+  /** With `swallowNotifications` it is a pooler through which LISTEN hears nothing. */
+  static async before(port: number, { swallowNotifications = false } = {}): Promise<SilentProxy> {
     const server = createServer();
     const proxy = new SilentProxy(server);
     server.on('connection', (client) => {
@@ -27,7 +31,7 @@ export class SilentProxy {
         if (!proxy.#silent) upstream.write(data);
       });
       upstream.on('data', (data) => {
-        if (!proxy.#silent) client.write(data);
+        if (!proxy.#silent && !(swallowNotifications && data[0] === NOTIFICATION)) client.write(data);
       });
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

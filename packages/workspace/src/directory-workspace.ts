@@ -47,7 +47,7 @@ export class DirectoryWorkspace implements Workspace {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #maxBytes: number;
-  readonly #config: ConfigFile;
+  readonly #config: ConfigFile | undefined;
   readonly #absentSince = new Map<DocumentKey, number>();
   readonly #unsettledSince = new Map<DocumentKey, number>();
 
@@ -56,15 +56,19 @@ export class DirectoryWorkspace implements Workspace {
     this.#clock = clock;
     this.#log = log;
     this.#maxBytes = maxDocumentBytes;
-    this.#config = new ConfigFile(locations.configFile, locations.stateDir);
+    this.#config = locations.configFile === undefined ? undefined : new ConfigFile(locations.configFile, locations.stateDir);
     this.description = locations.authDir;
   }
 
   /** Finishes what a crash interrupted. To be called before anything is read. */
   async recover(): Promise<void> {
-    this.#config.recover();
+    this.#config?.recover();
     await removeLeftovers(this.#locations.authDir);
-    await removeLeftovers(dirname(this.#locations.configFile));
+    if (this.#locations.configFile !== undefined) await removeLeftovers(dirname(this.#locations.configFile));
+  }
+
+  holds(key: DocumentKey): boolean {
+    return key !== CONFIG_KEY || this.#locations.configFile !== undefined;
   }
 
   presence(): Presence {
@@ -81,7 +85,7 @@ export class DirectoryWorkspace implements Workspace {
     const files: ScannedFile[] = [];
     const refused: RefusedName[] = [];
     this.#scanDirectory(this.#locations.authDir, '', files, refused);
-    const config = statOf(this.#locations.configFile);
+    const config = this.#locations.configFile === undefined ? undefined : statOf(this.#locations.configFile);
     if (config !== undefined) files.push({ key: CONFIG_KEY, stat: config });
     return Promise.resolve({ files, refused });
   }
@@ -139,7 +143,7 @@ export class DirectoryWorkspace implements Workspace {
       await makeDirectory(dirname(path));
       const done =
         key === CONFIG_KEY
-          ? await this.#config.write(document.text, expected)
+          ? ((await this.#config?.write(document.text, expected)) ?? false)
           : await replaceFile(path, document.text, { confirm: () => this.#stillHas(path, expected) });
       return done ? { status: 'written', stat: undefined } : { status: 'changed' };
     } catch (error) {
@@ -165,7 +169,9 @@ export class DirectoryWorkspace implements Workspace {
   }
 
   #pathOf(key: DocumentKey): string {
-    return key === CONFIG_KEY ? this.#locations.configFile : join(this.#locations.authDir, credentialPath(key));
+    if (key !== CONFIG_KEY) return join(this.#locations.authDir, credentialPath(key));
+    if (this.#locations.configFile !== undefined) return this.#locations.configFile;
+    throw new TokenmirrorError('INTERNAL', 'a config was to be read or written where none is mirrored', 'Please report this.');
   }
 
   #readAbsent(key: DocumentKey): LocalReading {

@@ -7,7 +7,8 @@ import { TokenmirrorError } from '@tokenmirror/core';
 /** Where the files of a workspace are. Absolute paths. */
 export interface Locations {
   readonly authDir: string;
-  readonly configFile: string;
+  /** Absent where only an auth directory is known: then the config is not mirrored. */
+  readonly configFile: string | undefined;
   readonly stateDir: string;
 }
 
@@ -43,7 +44,7 @@ export function locate(choice: LocationChoice): Locations {
   if (named !== undefined) mustBeDirectory(auths, 'The auth directory');
   return {
     authDir: auths,
-    configFile: configFile ?? join(auths, '..', 'config', 'config.yaml'),
+    configFile,
     stateDir:
       choice.stateDir !== undefined ? resolve(choice.stateDir) : root === undefined ? `${auths}.tokenmirror` : join(root, '.tokenmirror'),
   };

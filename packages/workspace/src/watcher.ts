@@ -6,7 +6,7 @@ import { MARKER_NAME } from './marker.js';
 
 export interface WatchedPlaces {
   readonly authDir: string;
-  readonly configFile: string;
+  readonly configFile: string | undefined;
 }
 
 /** How often files are looked at when the system cannot notify, in ms. */
@@ -50,7 +50,7 @@ export class Watcher {
   async #open(): Promise<void> {
     const { authDir, configFile } = this.#places;
     this.#identity = identityOf(authDir, configFile);
-    const watcher = chokidarWatch([authDir, configFile], {
+    const watcher = chokidarWatch(configFile === undefined ? [authDir] : [authDir, configFile], {
       ignoreInitial: true,
       usePolling: this.#polling,
       interval: POLLING_MS,
@@ -105,8 +105,8 @@ export class Watcher {
 }
 
 /** Tells the watched directories apart from others at the same path. */
-function identityOf(authDir: string, configFile: string): string {
-  return [authDir, dirname(configFile)]
+function identityOf(authDir: string, configFile: string | undefined): string {
+  return [authDir, ...(configFile === undefined ? [] : [dirname(configFile)])]
     .map((path) => {
       const stat = statSync(path, { throwIfNoEntry: false });
       return stat === undefined ? 'none' : `${String(stat.dev)}:${String(stat.ino)}`;

@@ -139,3 +139,12 @@ describe('locations', () => {
     expect(() => locate({})).toThrow(expect.objectContaining({ code: 'OPTION_INVALID' }));
   });
 });
+
+test('a workspace of which only the auth directory is known holds no config', async () => {
+  const root = temporaryDirectory('auths-only');
+  const locations = locate({ authDir: root });
+  const space = new DirectoryWorkspace(locations, new StillClock(), silentLog, 10_000);
+  expect(locations.configFile).toBeUndefined();
+  expect(space.holds('config/config.yaml' as DocumentKey)).toBe(false);
+  expect((await space.scan()).files).toEqual([]);
+});

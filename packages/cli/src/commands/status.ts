@@ -21,7 +21,7 @@ export async function status(command: Command): Promise<number> {
 function render({ workspace, store, daemon, credentials }: StatusReport): string {
   const colors = colorsFor(process.stdout);
   const lines = [
-    `workspace  ${workspace.authDir} (${String(workspace.credentials)} credentials${workspace.hasConfig ? ', config' : ', no config'})`,
+    `workspace  ${workspace.authDir} (${String(workspace.credentials)} credentials${workspace.hasConfig ? ', config' : workspace.configFile === undefined ? ', config not mirrored' : ', no config'})`,
     `store      ${store.description}${store.reachable ? ` (${String(store.documents)} documents, ${String(store.deleted)} deleted)` : ''}`,
   ];
   if (!store.reachable) lines.push(colors.red(`           out of reach: ${store.problem ?? ''}`), `           ${store.remedy ?? ''}`);

@@ -128,7 +128,7 @@ export class Engine {
 
   /** Looks at one document soon. */
   look(key: DocumentKey): void {
-    if (this.#stopped) return;
+    if (this.#stopped || !this.#parts.workspace.holds(key)) return;
     if (this.#board.isOut) this.#missedInOutage.add(key);
     else this.#queue.add(key);
   }
@@ -151,6 +151,7 @@ export class Engine {
     const listing = await this.#parts.store.list();
     const here = this.#parts.workspace.presence() === 'missing' ? [] : await this.#differences.files(true);
     for (const key of new Set([...this.#differences.inStore(listing), ...here])) {
+      if (!this.#parts.workspace.holds(key)) continue;
       const action = await this.#reconciler.preview(key);
       if (action.kind !== 'nothing') actions.set(key, action);
     }

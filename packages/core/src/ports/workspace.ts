@@ -43,6 +43,8 @@ export type WorkspaceWrite =
 export interface Workspace {
   /** As it may be shown. */
   readonly description: string;
+  /** False for a document that this workspace has no place for. */
+  holds(key: DocumentKey): boolean;
   presence(): Presence;
   /** Writes the marker with the replica's id. */
   mark(replicaId: string): Promise<void>;

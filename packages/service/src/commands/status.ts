@@ -4,7 +4,12 @@ import { readReport, type DaemonReport } from '../daemon/status-file.js';
 import type { ReplicaFactory } from '../replica.js';
 
 export interface StatusReport {
-  readonly workspace: { readonly authDir: string; readonly configFile: string; readonly credentials: number; readonly hasConfig: boolean };
+  readonly workspace: {
+    readonly authDir: string;
+    readonly configFile: string | undefined;
+    readonly credentials: number;
+    readonly hasConfig: boolean;
+  };
   readonly store: {
     readonly description: string;
     readonly reachable: boolean;

@@ -30,7 +30,7 @@ export async function verify(replicas: ReplicaFactory, settings: Settings): Prom
     const stored: DocumentKey[] = [];
     for (const { name, state } of listing.entries) {
       const reading = readDocumentKey(name);
-      if (state === 'live' && reading.ok) stored.push(reading.key);
+      if (state === 'live' && reading.ok && workspace.holds(reading.key)) stored.push(reading.key);
       else if (state === 'live' && !reading.ok && !reading.ignored)
         results.push({ name: shownName(name), result: 'refused', details: reading.reason });
     }

@@ -33,7 +33,7 @@ export const OPTIONS = {
   config: {
     type: 'path',
     group: 'Workspace',
-    defaultNote: 'config/config.yaml in the workspace',
+    defaultNote: 'config/config.yaml in the workspace; none, and then it is not mirrored, where only an auth directory is given',
     description: 'Config file of CLIProxyAPI; its auth-dir is read where none is given',
   },
   'state-dir': {
