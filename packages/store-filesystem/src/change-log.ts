@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import { readFile, rm, stat } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkFormat, CURRENT_FORMAT, TokenmirrorError, type DocumentKey, type Fingerprint, type StoreKey } from '@tokenmirror/core';
 import { createFile, hasCode, makeDirectory, replaceFile, syncDirectory } from '@tokenmirror/files';
@@ -41,8 +41,10 @@ export interface KeptVersion {
 export const LARGEST_RECORD = 128;
 
 const CHECKPOINT_EVERY = 256;
-/** Log files this close to the checkpoint stay, so that a slow process still finds where to go on. */
-const KEPT_BEHIND = 64;
+/** Log files that nothing refers to stay for a day, so that no number is given out twice to a process that was slow. */
+const KEPT_MS = 24 * 3_600_000;
+/** A pause between a look at the log and an append that is longer than this casts doubt on the look. */
+const LONGEST_PAUSE_MS = 3_600_000;
 
 /**
  * The sequence of all changes, one file each, numbered without gaps. A change happens when its file is created under the next number, which the
@@ -57,6 +59,7 @@ export class ChangeLog {
   #head = 0;
   #checkpointAt = 0;
   #checkpointStat = '';
+  #refreshedAt = 0;
 
   constructor(directory: string, historyLength: number) {
     this.#directory = join(directory, 'log');
@@ -78,6 +81,7 @@ export class ChangeLog {
 
   /** Applies what other processes appended. O(changes); two `stat` calls when there are none. */
   async refresh(): Promise<void> {
+    this.#refreshedAt = Date.now();
     const stamp = await stampOf(this.#checkpoint);
     if (stamp !== this.#checkpointStat) await this.#loadCheckpoint(stamp);
     for (;;) {
@@ -87,20 +91,15 @@ export class ChangeLog {
     }
   }
 
-  /** Appends if the log has not grown since the last refresh; `false` when another process was first. */
+  /**
+   * Appends if the log has not grown since the last refresh; `false` when another process was first, or when so much time passed (a machine that
+   * slept) that the number may have been used and cleaned up meanwhile. Then the next refresh tells what happened.
+   */
   async append(record: LogRecord): Promise<boolean> {
     const sequence = this.#head + 1;
     if (!(await createFile(this.#pathOf(sequence), JSON.stringify({ ...CURRENT_FORMAT, ...record })))) return false;
     await syncDirectory(this.#directory);
-    const stamp = await stampOf(this.#checkpoint);
-    if (stamp !== this.#checkpointStat) {
-      const head = this.#head;
-      await this.#loadCheckpoint(stamp);
-      if (this.#checkpointAt > head) {
-        await rm(this.#pathOf(sequence), { force: true });
-        return false;
-      }
-    }
+    if (Date.now() - this.#refreshedAt > LONGEST_PAUSE_MS) return false;
     this.#apply(sequence, record);
     if (this.#head - this.#checkpointAt >= Math.max(CHECKPOINT_EVERY, this.index.size / 10)) await this.#saveCheckpoint();
     return true;
@@ -169,15 +168,18 @@ export class ChangeLog {
   }
 
   async #saveCheckpoint(): Promise<void> {
-    const previous = this.#checkpointAt;
     await replaceFile(this.#checkpoint, JSON.stringify({ ...CURRENT_FORMAT, sequence: this.#head, entries: [...this.index] }));
     this.#checkpointAt = this.#head;
     this.#checkpointStat = await stampOf(this.#checkpoint);
     const referred = new Set(
       [...this.index.values()].flatMap((entry) => [entry.sequence, ...entry.versions.map(({ sequence }) => sequence)]),
     );
-    for (let sequence = Math.max(1, previous - KEPT_BEHIND); sequence <= this.#head - KEPT_BEHIND; sequence += 1) {
-      if (!referred.has(sequence)) await rm(this.#pathOf(sequence), { force: true });
+    for (const name of await readdir(this.#directory)) {
+      const sequence = Number(/^(\d{12})\.json$/.exec(name)?.[1] ?? NaN);
+      if (!(sequence < this.#head) || referred.has(sequence)) continue;
+      const path = join(this.#directory, name);
+      const age = Date.now() - ((await stat(path).catch(() => undefined))?.mtimeMs ?? Date.now());
+      if (age > KEPT_MS) await rm(path, { force: true });
     }
   }
 
