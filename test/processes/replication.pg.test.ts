@@ -273,6 +273,9 @@ describe('outages', () => {
       await server.stop();
       waiting.launch();
       await until('it says that it waits', () => waiting.logged('store-unreachable'));
+      expect(await waiting.stop()).toBe(0);
+      waiting.launch();
+      await until('it waits again', () => waiting.logged('store-unreachable'));
       await server.start();
       await until('it is ready', () => waiting.logged('ready'), 40_000);
     } finally {

@@ -87,6 +87,20 @@ export class ReplicaFactory {
       this.#log.error('workspace.lock-lost', { remedy: 'Another Tokenmirror took over this workspace; stop one of the two.' });
     });
     if (!lock.ok) throw busy(locations, lock.owner?.pid);
+    try {
+      return await this.#openLocked(locations, lock.release, emit, waitForStore);
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+  }
+
+  async #openLocked(
+    locations: Locations,
+    release: () => Promise<void>,
+    emit: (event: EngineEvent) => void,
+    waitForStore: (open: () => Promise<ClusterIdentity>) => Promise<ClusterIdentity>,
+  ): Promise<OpenReplica> {
     const workspace = this.workspace(locations, this.#log);
     await workspace.recover();
     const store = await this.authority(locations);
@@ -104,7 +118,7 @@ export class ReplicaFactory {
         await engine.stop();
         await bases.close();
         await store.close();
-        await lock.release();
+        await release();
       },
     };
   }

@@ -1,20 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { inject, injectable } from '../injection.js';
-import {
-  backoffMs,
-  isOutage,
-  messageOf,
-  sleep,
-  TokenmirrorError,
-  type ClusterIdentity,
-  type EngineEvent,
-  type Log,
-} from '@tokenmirror/core';
+import { backoffMs, isOutage, messageOf, TokenmirrorError, type ClusterIdentity, type EngineEvent, type Log } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
 import { LOG, ReplicaFactory, type OpenReplica } from '../replica.js';
 import { SETTINGS } from '../stores/store-provider.js';
 import { StoreRegistry } from '../stores/store-registry.js';
-import { systemClock } from '../system-clock.js';
 import { VERSION } from '../version.js';
 import { logEvent } from './event-log.js';
 import { StatusFile } from './status-file.js';
@@ -36,7 +26,7 @@ export class Daemon {
   readonly #stores: StoreRegistry;
   readonly #log: Log;
   #replica: OpenReplica | undefined;
-  #stopping = false;
+  readonly #stopping = new AbortController();
 
   constructor(
     @inject(SETTINGS) settings: Settings,
@@ -54,14 +44,20 @@ export class Daemon {
   async run(hooks: DaemonHooks = {}): Promise<void> {
     const locations = this.#replicas.locations();
     const startedAt = Date.now();
-    const replica = await this.#replicas.open(
-      (event) => {
-        logEvent(this.#log, event);
-        hooks.event?.(event);
-        file.changed();
-      },
-      (open) => this.#waitForStore(open),
-    );
+    let replica: OpenReplica;
+    try {
+      replica = await this.#replicas.open(
+        (event) => {
+          logEvent(this.#log, event);
+          hooks.event?.(event);
+          file.changed();
+        },
+        (open) => this.#waitForStore(open),
+      );
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return;
+      throw error;
+    }
     this.#replica = replica;
     const file = new StatusFile(locations.stateDir, () => ({
       pid: process.pid,
@@ -82,7 +78,7 @@ export class Daemon {
     for (const name of this.#stores.unused()) this.#log.warn('store-unused', { store: name, reason: 'another store is the authority' });
     await file.write();
     try {
-      if (this.#stopping) return;
+      if (this.#stopping.signal.aborted) return;
       await replica.engine.run(replica.session, () => {
         this.#log.info('ready', { afterMs: Date.now() - startedAt });
         void file.write();
@@ -97,8 +93,8 @@ export class Daemon {
 
   /** Finishes what is under way, within bounds, and ends `run`. */
   async stop(): Promise<void> {
-    if (this.#stopping) return;
-    this.#stopping = true;
+    if (this.#stopping.signal.aborted) return;
+    this.#stopping.abort();
     const engine = this.#replica?.engine;
     if (engine === undefined) return;
     const flushed = new AbortController();
@@ -114,10 +110,12 @@ export class Daemon {
       try {
         return await open();
       } catch (error) {
-        if (!isOutage(error) || this.#stopping) throw error;
+        if (!isOutage(error) || this.#stopping.signal.aborted) throw error;
         const remedy = error instanceof TokenmirrorError ? error.remedy : '';
         this.#log[attempt === 0 ? 'error' : 'debug']('store-unreachable', { reason: messageOf(error), remedy });
-        await sleep(systemClock, Math.min(backoffMs(attempt, Math.random), this.#settings['poll-interval']));
+        await delay(Math.min(backoffMs(attempt, Math.random), this.#settings['poll-interval']), undefined, {
+          signal: this.#stopping.signal,
+        }).catch(() => undefined);
       }
     }
   }
