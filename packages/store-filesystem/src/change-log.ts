@@ -202,7 +202,8 @@ async function stampOf(path: string): Promise<string> {
   }
 }
 
-function parseStamped<T>(text: string, path: string): T {
+/** @throws TokenmirrorError FORMAT_DAMAGED, FORMAT_NEWER; never with a part of the text */
+export function parseStamped<T>(text: string, path: string): T {
   let value: unknown;
   try {
     value = JSON.parse(text);

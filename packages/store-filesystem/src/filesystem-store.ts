@@ -3,7 +3,6 @@ import { existsSync, watch as watchDirectory, type FSWatcher } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
-  checkFormat,
   CURRENT_FORMAT,
   DEFAULT_HISTORY_LENGTH,
   readDocumentKey,
@@ -24,7 +23,7 @@ import {
   type WriteOutcome,
 } from '@tokenmirror/core';
 import { createFile, hasCode, makeDirectory, removeLeftovers } from '@tokenmirror/files';
-import { ChangeLog, digestOf, LARGEST_RECORD } from './change-log.js';
+import { ChangeLog, digestOf, LARGEST_RECORD, parseStamped } from './change-log.js';
 import { explain } from './directory-errors.js';
 import { FOREIGN, PlainCopies } from './plain-copies.js';
 import { PlainTree } from './plain-tree.js';
@@ -229,9 +228,8 @@ export class FilesystemStore implements TokenStore {
       if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
       throw error;
     }
-    const identity = JSON.parse(text) as ClusterIdentity;
-    checkFormat(identity, `the store ${this.description}`);
-    return { id: identity.id, key: identity.key };
+    const { id, key } = parseStamped<ClusterIdentity>(text, this.#identityPath);
+    return { id, key };
   }
 
   /** One operation after the other, each only while the store is still there; failures of the disk become errors of the store. */

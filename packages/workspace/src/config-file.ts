@@ -1,6 +1,6 @@
 import * as nodeFs from 'node:fs';
 import { dirname, join } from 'node:path';
-import { TokenmirrorError } from '@tokenmirror/core';
+import { checkFormat, CURRENT_FORMAT, TokenmirrorError } from '@tokenmirror/core';
 import { createFile, hasCode, replaceFile, syncDirectory } from '@tokenmirror/files';
 
 /** The system calls of an update, so that a test can fail or end at each of them. */
@@ -31,7 +31,7 @@ export class ConfigFile {
   async write(text: string, expected: string | undefined): Promise<boolean> {
     this.recover();
     if (expected === undefined) return createFile(this.#path, text);
-    await replaceFile(this.#journal, JSON.stringify({ format: 1, old: expected, new: text }));
+    await replaceFile(this.#journal, JSON.stringify({ ...CURRENT_FORMAT, old: expected, new: text }));
     await syncDirectory(dirname(this.#journal));
     const done = this.#overwrite(text, expected);
     this.#calls.rmSync(this.#journal, { force: true });
@@ -40,15 +40,16 @@ export class ConfigFile {
 
   /** Finishes an update that a crash or a failure interrupted, unless somebody else has written the file since. */
   recover(): void {
-    let journal: { old: string; new: string };
+    let text: string;
     try {
-      journal = JSON.parse(this.#calls.readFileSync(this.#journal, 'utf8')) as { old: string; new: string };
+      text = this.#calls.readFileSync(this.#journal, 'utf8');
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return;
-      throw error;
+      throw denied(this.#journal, error);
     }
+    const journal = parseJournal(text);
     const now = this.#text();
-    if (now !== undefined && isBetween(now, journal.old, journal.new)) this.#overwrite(journal.new, now);
+    if (journal !== undefined && now !== undefined && isBetween(now, journal.old, journal.new)) this.#overwrite(journal.new, now);
     this.#calls.rmSync(this.#journal, { force: true });
   }
 
@@ -96,6 +97,18 @@ export class ConfigFile {
       if (hasCode(error, 'ENOENT')) return undefined;
       throw denied(this.#path, error);
     }
+  }
+}
+
+/** A journal that cannot be read was not written to its end, so the update had not begun. A parser's message would quote it. */
+function parseJournal(text: string): { readonly old: string; readonly new: string } | undefined {
+  try {
+    const journal = JSON.parse(text) as { old: unknown; new: unknown };
+    checkFormat(journal, 'the journal of a config update');
+    return typeof journal.old === 'string' && typeof journal.new === 'string' ? { old: journal.old, new: journal.new } : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
   }
 }
 

@@ -113,7 +113,7 @@ test('a file that somebody else changed meanwhile is left alone', async () => {
 test('after a crash, a file that somebody else has written since is left alone', () => {
   const directory = temporaryDirectory('config');
   const path = join(directory, 'config.yaml');
-  fs.writeFileSync(join(directory, 'config-update.json'), JSON.stringify({ format: 1, old: SHORT, new: LONG }));
+  fs.writeFileSync(join(directory, 'config-update.json'), JSON.stringify({ format: 1, oldestReader: 1, old: SHORT, new: LONG }));
   fs.writeFileSync(path, 'theirs: true\n');
   new ConfigFile(path, directory).recover();
   expect(fs.readFileSync(path, 'utf8')).toBe('theirs: true\n');
