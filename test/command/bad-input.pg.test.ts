@@ -245,6 +245,30 @@ describe('disks', () => {
       unmount(disk);
     }
   });
+
+  (canMount ? test : test.skip)(
+    'a full disk under the workspace is named, and what could not be written arrives when there is room',
+    async () => {
+      const disk = temporaryDirectory('disk');
+      expect(mountTmpfs(disk)).toBe(true);
+      const [state, other] = [temporaryDirectory('state'), workspace()];
+      const daemon = new DaemonProcess(disk, ['--state-dir', state, '--sweep-interval', '300ms'], environment);
+      try {
+        await daemon.start();
+        writeFileSync(join(disk, 'filler'), Buffer.alloc(200 * 1024));
+        writeFileSync(join(other, 'auths/big.json'), credential({ note: 'x'.repeat(90_000) }));
+        await runCommand(['sync', '--workspace', other], environment);
+        await until('the full disk is noticed', () => daemon.log.some(({ reason }) => String(reason).includes('the disk is full')));
+        expect(existsSync(join(daemon.authDir, 'big.json'))).toBe(false);
+        rmSync(join(disk, 'filler'));
+        await until('it arrived after all', () => existsSync(join(daemon.authDir, 'big.json')), 30_000);
+        expect(readCredentials(daemon.authDir)).toEqual(readCredentials(join(other, 'auths')));
+      } finally {
+        await daemon.kill();
+        unmount(disk);
+      }
+    },
+  );
 });
 
 test('incident 27: SIGTERM during a flood of changes ends cleanly, and the next start completes the rest', async () => {

@@ -1,10 +1,10 @@
 import { recordKey, type RecordKey } from '../documents/document-key.js';
 import { TokenmirrorError } from '../errors.js';
+import { checkFormat, CURRENT_FORMAT, type FormatStamp } from '../format-version.js';
 import type { TokenStore } from '../ports/token-store.js';
 
 /** What a replica says of itself in the store. */
-interface ReplicaRecord {
-  readonly format: 1;
+interface ReplicaRecord extends FormatStamp {
   readonly session: string;
   readonly host: string;
   /** The session that was found in the place of this one, which took the record back. */
@@ -47,11 +47,11 @@ export class Registration {
   async #writeOver(displacedOf: (other: ReplicaRecord) => string | undefined): Promise<void> {
     for (;;) {
       const entry = (await this.#store.read([this.key])).get(this.key);
-      const other = entry?.state === 'live' ? parseRecord(entry.content) : undefined;
+      const other = entry?.state === 'live' ? parseRecord(entry.content, this.key) : undefined;
       if (other?.session === this.#session.id) return;
       const displaced = other === undefined ? undefined : displacedOf(other);
       const record: ReplicaRecord = {
-        format: 1,
+        ...CURRENT_FORMAT,
         session: this.#session.id,
         host: this.#session.host,
         ...(displaced === undefined ? {} : { displaced }),
@@ -71,11 +71,14 @@ export class Registration {
   }
 }
 
-function parseRecord(content: string): ReplicaRecord | undefined {
+/** @throws TokenmirrorError FORMAT_NEWER */
+function parseRecord(content: string, key: RecordKey): ReplicaRecord | undefined {
+  let record: Partial<ReplicaRecord>;
   try {
-    const record = JSON.parse(content) as Partial<ReplicaRecord>;
-    return typeof record.session === 'string' && typeof record.host === 'string' ? (record as ReplicaRecord) : undefined;
+    record = JSON.parse(content) as Partial<ReplicaRecord>;
   } catch {
     return undefined;
   }
+  checkFormat(record, `the record ${key} in the store`);
+  return typeof record.session === 'string' && typeof record.host === 'string' ? (record as ReplicaRecord) : undefined;
 }
