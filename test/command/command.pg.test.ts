@@ -184,6 +184,18 @@ describe('looking', () => {
   });
 });
 
+test('after uninstalling as documented, the tables of CLIProxyAPI work alone, and a new start adopts them', async () => {
+  const root = workspaceWith({ 'auths/claude-a.json': credential() });
+  await runCommand(['sync', '--workspace', root], environment);
+  const sql = /```sql\n([\s\S]*?)```/.exec(readFileSync(join(import.meta.dirname, '../../docs/uninstall.md'), 'utf8'))?.[1] ?? '';
+  expect(sql).toContain('DROP');
+  for (const statement of sql.split(';')) if (statement.trim() !== '') await schema.query(statement);
+  expect(await schema.query('SELECT proname FROM pg_proc WHERE pronamespace = current_schema()::regnamespace')).toEqual([]);
+  await new UpstreamPostgres(schema).saveCredential('by-upstream.json', credential());
+  expect((await runCommand(['sync', '--workspace', root, '--adopt'], environment)).exitCode).toBe(0);
+  expect(Object.keys(readCredentials(join(root, 'auths')))).toEqual(['by-upstream.json', 'claude-a.json']);
+});
+
 describe('options', () => {
   test.each<[string, string[], Record<string, string>, number, string]>([
     ['an unknown flag', ['sync', '--worksapce', '/x'], {}, 2, 'Did you mean --workspace?'],

@@ -18,9 +18,9 @@ export async function prepareSchema(context: Context): Promise<ClusterIdentity> 
   await checkServer(context);
   const existing = await existingTables(context);
   const missing = sql.tables.filter(({ name }) => !existing.includes(name.slice(names.schema.length + 1)));
-  if (missing.length > 0 || !(await hasTriggers(context))) {
+  if (missing.length > 0 || !(await isAttached(context))) {
     await attempt(
-      `make ${missing.length > 0 ? `the tables ${missing.map(({ name }) => name).join(', ')}` : 'the triggers on its tables'}`,
+      `make ${missing.length > 0 ? `the tables ${missing.map(({ name }) => name).join(', ')}` : 'the triggers and the function on its tables'}`,
       context,
       async () => {
         await client.query('BEGIN');
@@ -78,9 +78,9 @@ async function checkServer({ client, sql, place }: Context): Promise<void> {
   if (server.standby) throw new TokenmirrorError('STORE_DENIED', `Postgres at ${place} is a read-only standby`, 'Name the primary server.');
 }
 
-async function hasTriggers({ client, sql }: Context): Promise<boolean> {
-  const { rows } = await client.query<{ count: number }>(sql.triggerCount);
-  return rows[0]?.count === sql.expectedTriggers;
+async function isAttached({ client, sql }: Context): Promise<boolean> {
+  const { rows } = await client.query<{ count: number }>(sql.attached);
+  return rows[0]?.count === sql.expectedAttached;
 }
 
 async function readIdentity({ client, sql, place, names }: Context): Promise<ClusterIdentity | undefined> {

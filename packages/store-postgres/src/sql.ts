@@ -165,11 +165,13 @@ $body$`;
       text: `SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = ANY($2) AND c.relkind IN ('r', 'p', 'S')`,
       values: [schema, [authTable, configTable, 'tokenmirror_meta', 'tokenmirror_entries', 'tokenmirror_history', 'tokenmirror_revision']],
     },
-    triggerCount: {
-      text: `SELECT count(*)::int AS count FROM pg_trigger WHERE tgname LIKE 'tokenmirror\\_%' AND tgrelid IN ($1::regclass, $2::regclass)`,
-      values: [auth, config],
+    /** Counts what is attached to the tables: the triggers, and the function that writes. */
+    attached: {
+      text: `SELECT ((SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'tokenmirror\\_%' AND tgrelid IN ($1::regclass, $2::regclass))
+        + (SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $3 AND p.proname = 'tokenmirror_write'))::int AS count`,
+      values: [auth, config, schema],
     },
-    expectedTriggers: 10,
+    expectedAttached: 11,
     /** Each right that is needed at run time, with whether this user has it. */
     rights: `SELECT needed.right, needed.object, CASE needed.kind
         WHEN 'schema' THEN has_schema_privilege(needed.object, needed.right)
