@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fsync, fsyncSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
 const sync = promisify(fsync);
 
 /** Hidden, and not ending in `.json`: CLIProxyAPI and our own scans pass over it, and it can be told apart from a user's file. */
-const TEMPORARY = /^\.tokenmirror-.+\.[0-9a-f]{12}\.tmp$/;
+const TEMPORARY = /^\.tokenmirror-[0-9a-f]{16}\.tmp$/;
 /** A temporary file that is older than this was left behind by a crash. */
 const LEFT_BEHIND_MS = 60_000;
 
@@ -95,8 +95,7 @@ async function syncFile(descriptor: number): Promise<void> {
 }
 
 async function writeTemporary(path: string, content: string | Uint8Array, mode: number, durable: boolean): Promise<string> {
-  const name = basename(path).slice(0, 180);
-  const temporary = join(dirname(path), `.tokenmirror-${name}.${randomBytes(6).toString('hex')}.tmp`);
+  const temporary = join(dirname(path), `.tokenmirror-${randomBytes(8).toString('hex')}.tmp`);
   const descriptor = openSync(temporary, 'wx', mode);
   try {
     writeFileSync(descriptor, content);

@@ -43,6 +43,7 @@ export class FilesystemStore implements TokenStore {
   #tree: PlainTree;
   readonly #copies: PlainCopies;
   #identity: ClusterIdentity | undefined;
+  #mode: 'create' | 'look' = 'look';
   #turn: Promise<unknown> = Promise.resolve();
   readonly history: History;
 
@@ -62,6 +63,7 @@ export class FilesystemStore implements TokenStore {
 
   open(mode: 'create' | 'look'): Promise<ClusterIdentity | undefined> {
     return this.#inTurn(async () => {
+      this.#mode = mode;
       if (mode === 'create') {
         await makeDirectory(this.#own);
         await this.#log.create();
@@ -79,7 +81,7 @@ export class FilesystemStore implements TokenStore {
     return this.#inTurn(async () => {
       if (this.#identity === undefined) return this.#listPlain();
       await this.#log.refresh();
-      await this.#copies.takeForeignChanges(since === undefined);
+      if (this.#mode === 'create') await this.#copies.takeForeignChanges(since === undefined);
       const after = since === undefined ? 0 : Number(since);
       const complete = since === undefined || !Number.isSafeInteger(after) || after > this.#log.head;
       const entries: EntrySummary[] = [];

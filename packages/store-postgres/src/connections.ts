@@ -53,7 +53,9 @@ export class Connections {
     let client: pg.PoolClient | undefined;
     try {
       client = await this.#pool.connect();
+      client.on('error', ignore);
       const result = await work(client);
+      client.off('error', ignore);
       client.release();
       return result;
     } catch (error) {
@@ -77,6 +79,11 @@ export class Connections {
       throw explain(error, this.#plan.place);
     }
   }
+}
+
+/** A connection that drops while it is in use fails its query; the event besides would end the process. */
+function ignore(): void {
+  return undefined;
 }
 
 /** A connection is kept only after an error that the server itself reported on it, with an SQLSTATE. */

@@ -25,6 +25,8 @@ export class BaseJournal implements BaseRecords {
   readonly #bases: Map<DocumentKey, Base>;
   #lines: number;
   #handle: FileHandle | undefined;
+  /** An append failed in the middle; the file is written anew before the next one. */
+  #isTorn = false;
   #pending: string[] = [];
   #flushing: Promise<void> | undefined;
 
@@ -98,7 +100,7 @@ export class BaseJournal implements BaseRecords {
     try {
       await Promise.resolve();
       while (this.#pending.length > 0) {
-        if (this.#lines > 2 * this.#bases.size + SLACK_LINES) {
+        if (this.#isTorn || this.#lines > 2 * this.#bases.size + SLACK_LINES) {
           this.#pending = [];
           await this.#rewrite();
           continue;
@@ -110,6 +112,7 @@ export class BaseJournal implements BaseRecords {
         this.#lines += batch.length;
       }
     } catch (error) {
+      this.#isTorn = true;
       throw new TokenmirrorError(
         'WORKSPACE_DENIED',
         `the base records in ${this.#path} cannot be written (${messageOf(error)})`,
@@ -126,6 +129,7 @@ export class BaseJournal implements BaseRecords {
     const lines = [...this.#bases.values()].map((base) => JSON.stringify({ set: base } satisfies Line));
     await replaceFile(this.#path, `${[header, ...lines].join('\n')}\n`);
     this.#lines = lines.length;
+    this.#isTorn = false;
   }
 }
 
@@ -154,7 +158,7 @@ async function load(path: string, owner: BaseOwner): Promise<{ bases: Map<Docume
     const line = parseLine<Line>(text);
     if (line === undefined) {
       isDirty = true;
-      break;
+      continue;
     }
     if ('set' in line) bases.set(line.set.key, line.set);
     else bases.delete(line.delete);

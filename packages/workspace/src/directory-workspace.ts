@@ -1,5 +1,4 @@
-import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
-import { unlink } from 'node:fs/promises';
+import { lstatSync, readdirSync, realpathSync, statSync, unlinkSync } from 'node:fs';
 import { dirname, join, sep } from 'node:path';
 import {
   CONFIG_KEY,
@@ -155,7 +154,7 @@ export class DirectoryWorkspace implements Workspace {
     const path = this.#pathOf(key);
     if (!this.#stillHas(path, expected)) return { status: 'changed' };
     try {
-      await unlink(path);
+      unlinkSync(path);
       return { status: 'written', stat: undefined };
     } catch (error) {
       throw this.#denied(path, error);
@@ -176,10 +175,13 @@ export class DirectoryWorkspace implements Workspace {
 
   #readAbsent(key: DocumentKey): LocalReading {
     this.#unsettledSince.delete(key);
+    if (key !== CONFIG_KEY && this.presence() !== 'marked') {
+      this.#absentSince.delete(key);
+      return { state: 'absent', confirmInMs: QUIET_MS };
+    }
     const now = this.#clock.monotonic();
     const since = this.#absentSince.get(key) ?? now;
     this.#absentSince.set(key, since);
-    if (key !== CONFIG_KEY && this.presence() !== 'marked') return { state: 'absent', confirmInMs: QUIET_MS };
     return { state: 'absent', confirmInMs: Math.max(0, since + QUIET_MS - now) };
   }
 

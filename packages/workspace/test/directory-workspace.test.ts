@@ -108,7 +108,7 @@ describe('writing', () => {
 
   test('temporary files that a crash left are removed, others are not', async () => {
     const { workspace: space, authDir } = await workspace();
-    const left = join(authDir, '.tokenmirror-c.json.0123456789ab.tmp');
+    const left = join(authDir, '.tokenmirror-0123456789abcdef.tmp');
     writeFileSync(left, TEXT);
     writeFileSync(join(authDir, 'mine.json.tmp'), TEXT);
     utimesSync(left, 1, 1);

@@ -71,13 +71,16 @@ export class DeletionGate {
     const since = this.#clock.monotonic() - PASS_MS;
     this.#done = this.#done.filter(({ at }) => at >= since);
     const keys = [...this.#proposed.keys()];
-    if (keys.length === 0) return;
+    if (keys.length === 0) {
+      this.#decided([], false);
+      return;
+    }
     const population = this.#population() + this.#done.length;
     const suspicious = (['workspace', 'store'] as const).some((side) => {
       const proposed = [...this.#proposed.values()].filter((proposedSide) => proposedSide === side).length;
       return isMassDeletion(proposed + this.#done.filter((done) => done.side === side).length, population);
     });
-    this.#frozen = suspicious && !this.#forced;
+    this.#frozen = (this.#frozen || suspicious) && !this.#forced;
     if (!this.#frozen) {
       this.#proposed.clear();
       for (const key of keys) this.#permitted.add(key);

@@ -1,4 +1,4 @@
-import type { DocumentKey } from '../documents/document-key.js';
+import { isCredentialKey, type DocumentKey } from '../documents/document-key.js';
 import { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import { isOutage, messageOf, TokenmirrorError } from '../errors.js';
@@ -89,7 +89,7 @@ export class Engine {
     this.#gate = new DeletionGate(
       parts.clock,
       options.force,
-      () => [...parts.bases.keys()].length,
+      () => [...parts.bases.keys()].filter(isCredentialKey).length,
       (keys, frozen) => {
         if (frozen) emit({ type: 'deletions-frozen', keys });
         else for (const key of keys) this.look(key);
@@ -228,7 +228,8 @@ export class Engine {
   async #work(key: DocumentKey): Promise<void> {
     try {
       const verdict = await this.#reconciler.reconcile(key);
-      if (verdict !== undefined) this.#lookLater(key, verdict.lookAgainInMs);
+      if (verdict === 'failed') this.#failed.add(key);
+      else if (verdict !== undefined) this.#lookLater(key, verdict.lookAgainInMs);
     } catch (error) {
       if (isStoreTrouble(error)) {
         this.#missedInOutage.add(key);
@@ -261,9 +262,10 @@ export class Engine {
   }
 
   async #sweep(): Promise<void> {
+    const changed = await this.#changedFiles();
     const failed = [...this.#failed];
     this.#failed.clear();
-    for (const key of [...failed, ...(await this.#changedFiles())]) this.look(key);
+    for (const key of [...failed, ...changed]) this.look(key);
   }
 
   /** Asks the store for what changed, soon and never twice at once. */

@@ -29,8 +29,8 @@ export interface ReconcilerParts {
   readonly emit: (event: EngineEvent) => void;
 }
 
-/** What remains to be done for a document: nothing, or another look after some ms. */
-export type Verdict = { readonly lookAgainInMs: number } | undefined;
+/** What remains to be done for a document: nothing, another look after some ms, or another try with the next sweep. */
+export type Verdict = { readonly lookAgainInMs: number } | 'failed' | undefined;
 
 /** Both sides of a document as they were observed, ready to be planned on. */
 interface Observed {
@@ -85,7 +85,7 @@ export class Reconciler {
     if (reading.state === 'unsettled') return { verdict: { lookAgainInMs: reading.retryInMs } };
     if (reading.state === 'refused') {
       this.#refuse(key, 'workspace', reading.reason);
-      return { verdict: undefined };
+      return { verdict: 'failed' };
     }
     let base = bases.get(key);
     if (reading.state === 'absent' && base?.local !== undefined && reading.confirmInMs > 0) {
