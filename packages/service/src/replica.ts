@@ -106,8 +106,8 @@ export class ReplicaFactory {
     const store = await this.authority(locations);
     const cluster = await waitForStore(async () => identityOf(await store.open('create'), store));
     await this.#refuseForeignCluster(locations, cluster, store);
-    const bases = await BaseJournal.open(locations.stateDir, { cluster: cluster.id, store: store.description });
     const id = readMarker(locations.authDir) ?? randomBytes(9).toString('base64url');
+    const bases = await BaseJournal.open(locations.stateDir, { cluster: cluster.id, store: store.description, replica: id });
     const engine = this.#engine({ workspace, store, cluster, bases, id, emit });
     return {
       id,
@@ -135,7 +135,11 @@ export class ReplicaFactory {
     const workspace = this.workspace(locations);
     const store = await this.authority(locations);
     const cluster = (await store.open('look')) ?? { id: 'none yet', key: randomBytes(32).toString('base64url') };
-    const bases = await BaseJournal.look(locations.stateDir, { cluster: cluster.id, store: store.description });
+    const bases = await BaseJournal.look(locations.stateDir, {
+      cluster: cluster.id,
+      store: store.description,
+      replica: readMarker(locations.authDir) ?? '',
+    });
     const engine = this.#engine({ workspace, store, cluster, bases, id: 'looking', emit: () => undefined });
     return { engine, workspace, store, cluster, close: () => store.close() };
   }

@@ -1,6 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 
 const HEARTBEAT_MS = 30_000;
+/** How long a server may take to say goodbye; a half-open connection never does. */
+const FAREWELL_MS = 1000;
 const LONGEST_WAIT_MS = 15_000;
 
 export interface ListenerOptions {
@@ -51,7 +54,8 @@ export class Listener {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    await this.#client?.end().catch(() => undefined);
+    const ended = this.#client?.end().catch(() => undefined);
+    await Promise.race([ended, delay(FAREWELL_MS, undefined, { ref: false })]);
   }
 
   #beat(client: pg.Client, lost: () => void): void {

@@ -13,6 +13,8 @@ type Line = { readonly set: Base } | { readonly delete: DocumentKey };
 export interface BaseOwner {
   readonly cluster: string;
   readonly store: string;
+  /** Of another replica's directory nothing is known. */
+  readonly replica: string;
 }
 
 /**
@@ -152,7 +154,7 @@ async function load(path: string, owner: BaseOwner): Promise<{ bases: Map<Docume
   const stamp = parseLine<Partial<BaseOwner>>(header);
   if (stamp === undefined) return nothing;
   checkFormat(stamp, `the base records in ${path}`);
-  if (stamp.cluster !== owner.cluster || stamp.store !== owner.store) return nothing;
+  if (stamp.cluster !== owner.cluster || stamp.store !== owner.store || stamp.replica !== owner.replica) return nothing;
   let isDirty = lines.pop() !== '';
   for (const text of lines) {
     const line = parseLine<Line>(text);

@@ -150,14 +150,14 @@ export class DirectoryWorkspace implements Workspace {
     }
   }
 
-  async remove(key: DocumentKey, expected: string): Promise<WorkspaceWrite> {
+  remove(key: DocumentKey, expected: string): Promise<WorkspaceWrite> {
     const path = this.#pathOf(key);
-    if (!this.#stillHas(path, expected)) return { status: 'changed' };
     try {
+      if (!this.#stillHas(path, expected)) return Promise.resolve({ status: 'changed' });
       unlinkSync(path);
-      return { status: 'written', stat: undefined };
+      return Promise.resolve({ status: 'written', stat: undefined });
     } catch (error) {
-      throw this.#denied(path, error);
+      return Promise.reject(this.#denied(path, error));
     }
   }
 

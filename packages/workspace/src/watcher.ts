@@ -28,6 +28,8 @@ export class Watcher {
   #identity: string | undefined;
   #stopped = false;
   #restarting: Promise<void> | undefined;
+  /** A watcher that is closed before it is ready never says so. */
+  #giveUpWaiting: () => void = () => undefined;
 
   constructor(places: WatchedPlaces, clock: Clock, log: Log, hint: (key: DocumentKey | undefined) => void) {
     this.#places = places;
@@ -38,6 +40,7 @@ export class Watcher {
 
   async start(): Promise<void> {
     await this.#open();
+    await this.#restarting;
     this.#checkIdentityLater();
   }
 
@@ -65,7 +68,10 @@ export class Watcher {
     watcher.on('error', (error) => {
       this.#fallBack(error);
     });
-    await new Promise<void>((resolve) => watcher.once('ready', resolve));
+    await new Promise<void>((resolve) => {
+      this.#giveUpWaiting = resolve;
+      watcher.once('ready', resolve);
+    });
   }
 
   #keyOf(path: string): DocumentKey | undefined {
@@ -95,6 +101,7 @@ export class Watcher {
   #restart(): void {
     this.#restarting ??= (async () => {
       await this.#watcher?.close();
+      this.#giveUpWaiting();
       if (this.#stopped) return;
       await this.#open();
       this.#hint(undefined);
@@ -108,8 +115,12 @@ export class Watcher {
 function identityOf(authDir: string, configFile: string | undefined): string {
   return [authDir, ...(configFile === undefined ? [] : [dirname(configFile)])]
     .map((path) => {
-      const stat = statSync(path, { throwIfNoEntry: false });
-      return stat === undefined ? 'none' : `${String(stat.dev)}:${String(stat.ino)}`;
+      try {
+        const { dev, ino } = statSync(path);
+        return `${String(dev)}:${String(ino)}`;
+      } catch {
+        return 'none';
+      }
     })
     .join(' ');
 }

@@ -7,7 +7,7 @@ import { cleanTemporaryDirectories, temporaryDirectory } from '@tokenmirror/test
 
 afterAll(cleanTemporaryDirectories);
 
-const OWNER = { cluster: 'cluster-1', store: 'file:///store' };
+const OWNER = { cluster: 'cluster-1', store: 'file:///store', replica: 'replica-1' };
 
 function base(n: number, revision = 'r'): Base {
   const digest = { hash: `hash-${String(n)}` as Hash, fields: {} };

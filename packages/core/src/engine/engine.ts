@@ -288,8 +288,9 @@ export class Engine {
   async #pullChanges(): Promise<void> {
     if (this.#board.isOut || this.#stopped) return;
     const listing = await this.#parts.store.list(this.#cursor);
+    for (const key of this.#differences.inStore(listing)) this.look(key);
     this.#cursor = listing.cursor;
-    for (const key of listing.complete ? await this.#differences.anywhere(listing) : this.#differences.inStore(listing)) this.look(key);
+    if (listing.complete) await this.#sweep();
   }
 
   #enterOutage(error: unknown): void {
@@ -305,13 +306,14 @@ export class Engine {
   async #tryToHeal(): Promise<void> {
     const listing = await this.#parts.store.list();
     await this.#registration?.check();
+    const missed = [...this.#missedInOutage, ...this.#differences.inStore(listing)];
     this.#cursor = listing.cursor;
     this.#outageAttempts = 0;
     this.#board.healed();
-    const missed = [...this.#missedInOutage];
     this.#missedInOutage.clear();
-    for (const key of new Set([...missed, ...(await this.#differences.anywhere(listing))])) this.look(key);
+    for (const key of missed) this.look(key);
     this.#wakeAll();
+    await this.#sweep();
   }
 
   async #throughOutages(work: () => Promise<void>): Promise<void> {

@@ -258,10 +258,11 @@ export class Reconciler {
         conflicts: [],
       });
     }
-    this.#parts.emit({ type: 'login-due', key });
     const action = plan(local, { ...remote, lineage: [] }, base);
     if (action.kind === 'seek-grant') return undefined;
-    return 'document' in action ? this.#settle(observed, action, (lineage) => lineage) : this.#act(observed, action);
+    const verdict = 'document' in action ? await this.#settle(observed, action, (lineage) => lineage) : await this.#act(observed, action);
+    this.#parts.emit({ type: 'login-due', key });
+    return verdict;
   }
 
   async #findGrant(key: DocumentKey, wanted: Fingerprint) {
