@@ -152,13 +152,15 @@ export class DirectoryWorkspace implements Workspace {
 
   remove(key: DocumentKey, expected: string): Promise<WorkspaceWrite> {
     const path = this.#pathOf(key);
-    try {
-      if (!this.#stillHas(path, expected)) return Promise.resolve({ status: 'changed' });
-      unlinkSync(path);
-      return Promise.resolve({ status: 'written', stat: undefined });
-    } catch (error) {
-      return Promise.reject(this.#denied(path, error));
-    }
+    return new Promise((resolve) => {
+      try {
+        const isSame = this.#stillHas(path, expected);
+        if (isSame) unlinkSync(path);
+        resolve(isSame ? { status: 'written', stat: undefined } : { status: 'changed' });
+      } catch (error) {
+        throw this.#denied(path, error);
+      }
+    });
   }
 
   async watch(hint: (key: DocumentKey | undefined) => void): Promise<() => Promise<void>> {
