@@ -56,10 +56,11 @@ export async function makeDirectory(path: string): Promise<void> {
 }
 
 /** Removes temporary files of ours that a crash left in a directory; they hold credentials. */
-export async function removeLeftovers(directory: string): Promise<void> {
-  for (const name of await readdir(directory).catch(() => [])) {
-    if (!TEMPORARY.test(name)) continue;
-    const path = join(directory, name);
+export async function removeLeftovers(directory: string, depth: 'flat' | 'with sub-directories' = 'flat'): Promise<void> {
+  for (const entry of await readdir(directory, { withFileTypes: true }).catch(() => [])) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory() && depth === 'with sub-directories') await removeLeftovers(path, depth);
+    if (!TEMPORARY.test(entry.name)) continue;
     const age = Date.now() - (await stat(path).catch(() => ({ mtimeMs: Date.now() }))).mtimeMs;
     if (age > LEFT_BEHIND_MS) await rm(path, { force: true });
   }

@@ -14,7 +14,7 @@ import {
   type TokenStore,
 } from '@tokenmirror/core';
 import { lockDirectory, makeDirectory } from '@tokenmirror/files';
-import { BaseJournal, DirectoryWorkspace, locate, readMarker, workspaceSource, type Locations } from '@tokenmirror/workspace';
+import { BaseJournal, DirectoryWorkspace, locate, workspaceSource, type Locations } from '@tokenmirror/workspace';
 import type { Settings } from './options/settings.js';
 import { StoreRegistry } from './stores/store-registry.js';
 import { SETTINGS } from './stores/store-provider.js';
@@ -83,12 +83,18 @@ export class ReplicaFactory {
     const locations = this.locations();
     await makeDirectory(locations.authDir);
     await makeDirectory(locations.stateDir);
+    const lost = new AbortController();
     const lock = await lockDirectory(locations.stateDir, () => {
-      this.#log.error('workspace.lock-lost', { remedy: 'Another Tokenmirror took over this workspace; stop one of the two.' });
+      lost.abort(lockLost(locations));
     });
     if (!lock.ok) throw busy(locations, lock.owner?.pid);
     try {
-      return await this.#openLocked(locations, lock.release, emit, waitForStore);
+      const replica = await this.#openLocked(locations, lock.release, emit, waitForStore);
+      lost.signal.addEventListener('abort', () => {
+        replica.engine.fail(lost.signal.reason);
+      });
+      if (lost.signal.aborted) replica.engine.fail(lost.signal.reason);
+      return replica;
     } catch (error) {
       await lock.release();
       throw error;
@@ -106,7 +112,7 @@ export class ReplicaFactory {
     const store = await this.authority(locations);
     const cluster = await waitForStore(async () => identityOf(await store.open('create'), store));
     await this.#refuseForeignCluster(locations, cluster, store);
-    const id = readMarker(locations.authDir) ?? randomBytes(9).toString('base64url');
+    const id = workspace.replicaId ?? randomBytes(9).toString('base64url');
     const bases = await BaseJournal.open(locations.stateDir, { cluster: cluster.id, store: store.description, replica: id });
     const engine = this.#engine({ workspace, store, cluster, bases, id, emit });
     return {
@@ -138,7 +144,7 @@ export class ReplicaFactory {
     const bases = await BaseJournal.look(locations.stateDir, {
       cluster: cluster.id,
       store: store.description,
-      replica: readMarker(locations.authDir) ?? '',
+      replica: workspace.replicaId ?? '',
     });
     const engine = this.#engine({ workspace, store, cluster, bases, id: 'looking', emit: () => undefined });
     return { engine, workspace, store, cluster, close: () => store.close() };
@@ -186,6 +192,14 @@ function busy({ stateDir }: Locations, pid: number | undefined): TokenmirrorErro
     'WORKSPACE_BUSY',
     `another Tokenmirror${pid === undefined ? '' : ` (process ${String(pid)})`} works on this workspace (${stateDir})`,
     'It keeps the workspace in sync already; see `tokenmirror status`. Stop it before you start another one.',
+  );
+}
+
+function lockLost({ stateDir }: Locations): TokenmirrorError {
+  return new TokenmirrorError(
+    'WORKSPACE_BUSY',
+    `the lock on this workspace was taken away (${stateDir})`,
+    'Another Tokenmirror took over, or the state directory was removed. See `tokenmirror status`, and start this one again if it should run.',
   );
 }
 

@@ -1,4 +1,4 @@
-import { hash } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkFormat, CURRENT_FORMAT, TokenmirrorError, type DocumentKey, type Fingerprint, type StoreKey } from '@tokenmirror/core';
@@ -57,9 +57,11 @@ export class ChangeLog {
   readonly #historyLength: number;
   readonly index = new Map<StoreKey, IndexEntry>();
   #head = 0;
+  #headStamp = '';
   #checkpointAt = 0;
   #checkpointStat = '';
   #refreshedAt = 0;
+  #epoch = randomUUID();
 
   constructor(directory: string, historyLength: number) {
     this.#directory = join(directory, 'log');
@@ -71,6 +73,11 @@ export class ChangeLog {
     return this.#head;
   }
 
+  /** Changes when the log turned out to be another one than it was: positions in it from before mean nothing. */
+  get epoch(): string {
+    return this.#epoch;
+  }
+
   get directory(): string {
     return this.#directory;
   }
@@ -79,15 +86,22 @@ export class ChangeLog {
     await makeDirectory(this.#directory);
   }
 
-  /** Applies what other processes appended. O(changes); two `stat` calls when there are none. */
+  /**
+   * Applies what other processes appended. O(changes); a few `stat` calls when there are none. A log whose last file is gone or another one was
+   * restored from a copy, and is read anew.
+   */
   async refresh(): Promise<void> {
     this.#refreshedAt = Date.now();
     const stamp = await stampOf(this.#checkpoint);
     if (stamp !== this.#checkpointStat) await this.#loadCheckpoint(stamp);
+    if (this.#head > this.#checkpointAt && (await stampOf(this.#pathOf(this.#head))) !== this.#headStamp) {
+      this.#forget();
+      await this.#loadCheckpoint(stamp);
+    }
     for (;;) {
       const record = await this.#read(this.#head + 1);
       if (record === undefined) return;
-      this.#apply(this.#head + 1, record);
+      await this.#apply(this.#head + 1, record);
     }
   }
 
@@ -100,7 +114,7 @@ export class ChangeLog {
     if (!(await createFile(this.#pathOf(sequence), JSON.stringify({ ...CURRENT_FORMAT, ...record })))) return false;
     await syncDirectory(this.#directory);
     if (Date.now() - this.#refreshedAt > LONGEST_PAUSE_MS) return false;
-    this.#apply(sequence, record);
+    await this.#apply(sequence, record);
     if (this.#head - this.#checkpointAt >= Math.max(CHECKPOINT_EVERY, this.index.size / 10)) await this.#saveCheckpoint();
     return true;
   }
@@ -112,7 +126,7 @@ export class ChangeLog {
     return record?.changes.find((change) => change.key === key)?.content ?? undefined;
   }
 
-  #apply(sequence: number, { at, author, changes, archived }: LogRecord): void {
+  async #apply(sequence: number, { at, author, changes, archived }: LogRecord): Promise<void> {
     for (const { key, content, lineage } of changes) {
       const before = this.index.get(key);
       const digest = content === null ? (before?.digest ?? '') : digestOf(content);
@@ -135,6 +149,14 @@ export class ChangeLog {
       }
     }
     this.#head = sequence;
+    this.#headStamp = await stampOf(this.#pathOf(sequence));
+  }
+
+  #forget(): void {
+    this.index.clear();
+    this.#head = 0;
+    this.#checkpointAt = 0;
+    this.#epoch = randomUUID();
   }
 
   #keep(versions: readonly KeptVersion[], version: KeptVersion): readonly KeptVersion[] {
@@ -155,6 +177,7 @@ export class ChangeLog {
 
   async #loadCheckpoint(stamp: string): Promise<void> {
     this.#checkpointStat = stamp;
+    this.#checkpointAt = 0;
     if (stamp === '') return;
     const saved = parseStamped<{ sequence: number; entries: [StoreKey, IndexEntry][] }>(
       await readFile(this.#checkpoint, 'utf8'),
@@ -192,7 +215,7 @@ export function digestOf(content: string): string {
   return hash('sha256', content, 'base64url');
 }
 
-async function stampOf(path: string): Promise<string> {
+export async function stampOf(path: string): Promise<string> {
   try {
     const { ino, mtimeNs, size } = await stat(path, { bigint: true });
     return `${String(ino)}:${String(mtimeNs)}:${String(size)}`;

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, watch as watchDirectory, type FSWatcher } from 'node:fs';
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   CURRENT_FORMAT,
@@ -23,9 +23,9 @@ import {
   type WriteOutcome,
 } from '@tokenmirror/core';
 import { createFile, hasCode, makeDirectory, removeLeftovers } from '@tokenmirror/files';
-import { ChangeLog, digestOf, LARGEST_RECORD, parseStamped } from './change-log.js';
+import { ChangeLog, digestOf, LARGEST_RECORD, parseStamped, stampOf, type IndexEntry } from './change-log.js';
 import { explain } from './directory-errors.js';
-import { FOREIGN, PlainCopies } from './plain-copies.js';
+import { FOREIGN, PlainCopies, QUIET_MS } from './plain-copies.js';
 import { PlainTree } from './plain-tree.js';
 
 export interface FilesystemStoreOptions {
@@ -43,6 +43,7 @@ export class FilesystemStore implements TokenStore {
   #tree: PlainTree;
   readonly #copies: PlainCopies;
   #identity: ClusterIdentity | undefined;
+  #identityStamp = '';
   #mode: 'create' | 'look' = 'look';
   #turn: Promise<unknown> = Promise.resolve();
   readonly history: History;
@@ -67,11 +68,12 @@ export class FilesystemStore implements TokenStore {
       if (mode === 'create') {
         await makeDirectory(this.#own);
         await this.#log.create();
-        await removeLeftovers(this.#own);
+        await removeLeftovers(this.#directory, 'with sub-directories');
         const identity = { id: randomUUID(), key: randomBytes(32).toString('base64url') };
         await createFile(this.#identityPath, `${JSON.stringify({ ...CURRENT_FORMAT, ...identity })}\n`);
       }
       this.#identity = await this.#readIdentity();
+      this.#identityStamp = await stampOf(this.#identityPath);
       if (this.#identity === undefined) this.#tree = new PlainTree(this.#directory, { bareAuths: true });
       return this.#identity;
     });
@@ -82,13 +84,14 @@ export class FilesystemStore implements TokenStore {
       if (this.#identity === undefined) return this.#listPlain();
       await this.#log.refresh();
       if (this.#mode === 'create') await this.#copies.takeForeignChanges(since === undefined);
-      const after = since === undefined ? 0 : Number(since);
-      const complete = since === undefined || !Number.isSafeInteger(after) || after > this.#log.head;
+      const [epoch, position] = since?.split(' ') ?? [];
+      const complete = epoch !== this.#log.epoch;
+      const after = complete ? 0 : Number(position);
       const entries: EntrySummary[] = [];
-      for (const [name, { sequence, state }] of this.#log.index) {
-        if (complete || sequence > after) entries.push({ name, state, revision: revisionOf(sequence) });
+      for (const [name, entry] of this.#log.index) {
+        if (entry.sequence > after) entries.push({ name, state: entry.state, revision: revisionOf(entry) });
       }
-      return { entries, cursor: String(this.#log.head) as Cursor, complete };
+      return { entries, cursor: `${this.#log.epoch} ${String(this.#log.head)}` as Cursor, complete };
     });
   }
 
@@ -118,24 +121,30 @@ export class FilesystemStore implements TokenStore {
 
   watch(hint: () => void): Promise<StopWatching> {
     const watchers: FSWatcher[] = [];
+    let quiet: NodeJS.Timeout | undefined;
     const add = (directory: string, noticed: (name: string | null) => void): void => {
       if (!existsSync(directory)) return;
       const watcher = watchDirectory(directory, (_, name) => {
         noticed(name);
-        hint();
       });
       watcher.on('error', () => undefined);
       watchers.push(watcher);
     };
     const suspect = (prefix: string) => (name: string | null) => {
       const reading = readDocumentKey(prefix + (name ?? ''));
-      if (reading.ok) this.#copies.suspect(reading.key);
+      if (!reading.ok) return;
+      this.#copies.suspect(reading.key);
+      quiet ??= setTimeout(() => {
+        quiet = undefined;
+        hint();
+      }, QUIET_MS);
     };
-    add(this.#log.directory, () => undefined);
+    add(this.#log.directory, hint);
     add(join(this.#directory, 'auths'), suspect('auths/'));
     add(join(this.#directory, 'config'), suspect('config/'));
     return Promise.resolve(() => {
       for (const watcher of watchers) watcher.close();
+      clearTimeout(quiet);
       return Promise.resolve();
     });
   }
@@ -151,7 +160,7 @@ export class FilesystemStore implements TokenStore {
       const written = changes.map((change) => {
         const isFirst = !accepted.has(change.key);
         const now = this.#log.index.get(change.key);
-        const fits = isFirst && change.expected === (now === undefined ? 'absent' : revisionOf(now.sequence));
+        const fits = isFirst && change.expected === (now === undefined ? 'absent' : revisionOf(now));
         if (fits) accepted.add(change.key);
         return fits;
       });
@@ -163,8 +172,10 @@ export class FilesystemStore implements TokenStore {
       };
       if (!(await this.#log.append(record))) continue;
       await this.#copies.copyOut(record);
-      const revision = revisionOf(this.#log.head);
-      return written.map((fits) => (fits ? { status: 'written', revision } : { status: 'refused' }));
+      return changes.map(({ key }, index) => {
+        const entry = written[index] === true ? this.#log.index.get(key) : undefined;
+        return entry === undefined ? { status: 'refused' } : { status: 'written', revision: revisionOf(entry) };
+      });
     }
   }
 
@@ -172,7 +183,7 @@ export class FilesystemStore implements TokenStore {
     const entry = this.#log.index.get(key);
     if (entry === undefined) return undefined;
     const { sequence, state, lineage, digest } = entry;
-    const known = { key, revision: revisionOf(sequence), lineage };
+    const known = { key, revision: revisionOf(entry), lineage };
     if (state === 'deleted') return { state: 'deleted', ...known };
     const reading = readDocumentKey(key);
     const plain = reading.ok ? this.#tree.read(reading.key) : undefined;
@@ -234,11 +245,25 @@ export class FilesystemStore implements TokenStore {
     return { id, key };
   }
 
+  async #checkIdentity(): Promise<void> {
+    if (this.#identity === undefined) return;
+    const stamp = await stampOf(this.#identityPath);
+    if (stamp === this.#identityStamp) return;
+    if ((await this.#readIdentity())?.id !== this.#identity.id) {
+      throw new TokenmirrorError(
+        'STORE_UNREACHABLE',
+        `the store directory ${this.#directory} has lost its cluster id or holds another`,
+        'Mount or restore the right directory, or restart Tokenmirror to look at the new cluster.',
+      );
+    }
+    this.#identityStamp = stamp;
+  }
+
   /** One operation after the other, each only while the store is still there; failures of the disk become errors of the store. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(async () => {
       try {
-        if (this.#identity !== undefined) await stat(this.#identityPath);
+        await this.#checkIdentity();
         return await work();
       } catch (error) {
         throw explain(error, this.#directory);
@@ -249,6 +274,7 @@ export class FilesystemStore implements TokenStore {
   }
 }
 
-function revisionOf(sequence: number): Revision {
-  return String(sequence) as Revision;
+/** With the content, because a log that was restored from a copy gives its numbers out again. */
+function revisionOf({ sequence, state, digest }: IndexEntry): Revision {
+  return `${String(sequence)}-${state === 'deleted' ? 'deleted' : digest.slice(0, 12)}` as Revision;
 }

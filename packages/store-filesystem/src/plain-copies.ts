@@ -8,6 +8,9 @@ export const FOREIGN = 'somebody else';
 /** How often the plain files are compared with the log, for edits by others, in ms. */
 const FOREIGN_SWEEP_MS = 60_000;
 
+/** A file that was written more recently than this may not be written to its end; a prefix of a config looks like a whole one. */
+export const QUIET_MS = 1000;
+
 /** Keeps the plain files as the log has them, and makes changes of what others write into them. */
 export class PlainCopies {
   readonly #tree: PlainTree;
@@ -27,14 +30,12 @@ export class PlainCopies {
     this.#suspects.add(key);
   }
 
-  /** Brings the plain files up to a record of the log. What fails here is made good by the next sweep. */
+  /** Brings the plain files up to a record of the log. */
   async copyOut({ changes }: LogRecord): Promise<void> {
     await Promise.all(
       changes.map(async ({ key, content }) => {
         const reading = readDocumentKey(key);
-        if (!reading.ok) return;
-        if (content === null) await this.#tree.remove(reading.key);
-        else this.#verified.set(key, (await this.#tree.write(reading.key, content)) ?? '');
+        if (reading.ok) await this.#copy(reading.key, content);
       }),
     );
   }
@@ -62,6 +63,10 @@ export class PlainCopies {
       const stamp = this.#tree.stampOf(key);
       const entry = this.#log.index.get(key);
       if (stamp !== undefined && stamp === this.#verified.get(key) && entry?.state === 'live') continue;
+      if (this.#tree.ageOf(key) < QUIET_MS) {
+        this.#suspects.add(key);
+        continue;
+      }
       const content = this.#tree.read(key);
       const digest = content === undefined ? undefined : digestOf(content);
       if (entry?.state === 'live' && digest === entry.digest) this.#verified.set(key, stamp ?? '');
@@ -83,8 +88,19 @@ export class PlainCopies {
 
   async #putBack(key: DocumentKey, entry: IndexEntry | undefined): Promise<void> {
     if (entry === undefined) return;
-    if (entry.state === 'deleted') return this.#tree.remove(key);
+    if (entry.state === 'deleted') return this.#copy(key, null);
     const content = await this.#log.contentAt(entry.sequence, key);
-    if (content !== undefined) this.#verified.set(key, (await this.#tree.write(key, content)) ?? '');
+    if (content !== undefined) await this.#copy(key, content);
+  }
+
+  /** A file that cannot be written (its name is taken by a directory, it belongs to somebody else) is tried again with each sweep: the log is the truth. */
+  async #copy(key: DocumentKey, content: string | null): Promise<void> {
+    this.#verified.delete(key);
+    try {
+      if (content === null) await this.#tree.remove(key);
+      else this.#verified.set(key, (await this.#tree.write(key, content)) ?? '');
+    } catch {
+      return;
+    }
   }
 }

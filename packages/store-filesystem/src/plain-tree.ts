@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, type BigIntStats, type Dirent } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AUTH_PREFIX, CONFIG_KEY, readDocumentKey, type DocumentKey } from '@tokenmirror/core';
@@ -27,8 +27,14 @@ export class PlainTree {
   }
 
   stampOf(key: DocumentKey): string | undefined {
-    const stat = statSync(this.pathOf(key), { bigint: true, throwIfNoEntry: false });
+    const stat = this.#stat(key);
     return stat?.isFile() === true ? `${String(stat.ino)}:${String(stat.size)}:${String(stat.mtimeNs)}:${String(stat.ctimeNs)}` : undefined;
+  }
+
+  /** How long ago the file was written, in ms; infinite for one that is not there, or that is dated in the future. */
+  ageOf(key: DocumentKey): number {
+    const age = Date.now() - Number(this.#stat(key)?.mtimeMs ?? -Infinity);
+    return age < 0 ? Infinity : age;
   }
 
   read(key: DocumentKey): string | undefined {
@@ -54,9 +60,17 @@ export class PlainTree {
     return key === CONFIG_KEY ? join(this.#root, CONFIG_KEY) : join(this.#authDir, key.slice(AUTH_PREFIX.length));
   }
 
+  #stat(key: DocumentKey): BigIntStats | undefined {
+    try {
+      return statSync(this.pathOf(key), { bigint: true });
+    } catch {
+      return undefined;
+    }
+  }
+
   #scanDirectory(directory: string, prefix: string, found: Map<string, string>): void {
     if (!exists(directory)) return;
-    for (const entry of readdirSync(directory, { withFileTypes: true })) {
+    for (const entry of entriesOf(directory, prefix === AUTH_PREFIX)) {
       const name = prefix + entry.name;
       if (entry.isDirectory() && !entry.name.startsWith('.')) this.#scanDirectory(join(directory, entry.name), `${name}/`, found);
       else if (entry.isFile()) {
@@ -65,6 +79,16 @@ export class PlainTree {
         found.set(name, reading.ok ? (this.stampOf(reading.key) ?? '') : '');
       }
     }
+  }
+}
+
+/** A sub-directory that cannot be read costs its own files only. */
+function entriesOf(directory: string, isRoot: boolean): Dirent[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true });
+  } catch (error) {
+    if (isRoot) throw error;
+    return [];
   }
 }
 

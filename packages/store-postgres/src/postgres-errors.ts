@@ -3,7 +3,7 @@ import { messageOf, TokenmirrorError } from '@tokenmirror/core';
 /** Turns what the driver or the server says into an error with a remedy. Messages of the server name objects, never values. */
 export function explain(error: unknown, place: string): TokenmirrorError {
   if (error instanceof TokenmirrorError) return error;
-  const code = (error as { code?: string } | undefined)?.code ?? '';
+  const code = sqlState(error);
   const make = (kind: ConstructorParameters<typeof TokenmirrorError>[0], what: string, remedy: string): TokenmirrorError =>
     new TokenmirrorError(kind, `Postgres at ${place}: ${what}`, remedy, { cause: error });
 
@@ -41,7 +41,14 @@ export function explain(error: unknown, place: string): TokenmirrorError {
   );
 }
 
-/** A value that the server could not take: one row of a batch is at fault, not the server. */
-export function isDataError(error: unknown): boolean {
-  return ((error as { code?: string } | undefined)?.code ?? '').startsWith('22');
+/** SQLSTATE classes by which the server refuses what is to be written, not the writer: bad data, constraints, a trigger's own error, too large. */
+const DOCUMENT_ERRORS = ['22', '23', 'P0', '54'];
+
+/** True when one row of a batch is at fault, not the server. */
+export function isDocumentError(error: unknown): boolean {
+  return DOCUMENT_ERRORS.includes(sqlState(error).slice(0, 2));
+}
+
+export function sqlState(error: unknown): string {
+  return (error as { code?: string } | undefined)?.code ?? '';
 }

@@ -23,7 +23,7 @@ import {
 import { Connections } from './connections.js';
 import { readDsn, type ConnectionPlan } from './dsn.js';
 import { Listener } from './listener.js';
-import { isDataError } from './postgres-errors.js';
+import { isDocumentError, sqlState } from './postgres-errors.js';
 import { existingTables, lookAtSchema, prepareSchema } from './schema.js';
 import { statements, type Names, type Statements } from './sql.js';
 
@@ -164,12 +164,16 @@ export class PostgresStore implements TokenStore {
         hint();
       },
     });
-    await listener.start();
-    ready = true;
-    await this.#query('SELECT pg_notify($1, $2)', [this.#sql.channel, '']);
-    const works = await Promise.race([proof, delay(PROOF_MS, false, { ref: false })]);
-    this.#canPrepare = works;
-    if (works) return () => listener.stop();
+    try {
+      await listener.start();
+      ready = true;
+      await this.#query('SELECT pg_notify($1, $2)', [this.#sql.channel, '']);
+      this.#canPrepare = await Promise.race([proof, delay(PROOF_MS, false, { ref: false })]);
+    } catch (error) {
+      await listener.stop();
+      throw error;
+    }
+    if (this.#canPrepare) return () => listener.stop();
     await listener.stop();
     return this.#pollInstead(hint);
   }
@@ -203,8 +207,9 @@ export class PostgresStore implements TokenStore {
         return revision === undefined ? { status: 'refused' } : { status: 'written', revision };
       });
     } catch (error) {
-      if (!isDataError((error as Error).cause)) throw error;
-      if (changes.length === 1) return [{ status: 'unacceptable', reason: 'Postgres cannot hold a value in it' }];
+      const { cause } = error as Error;
+      if (!isDocumentError(cause)) throw error;
+      if (changes.length === 1) return [{ status: 'unacceptable', reason: `Postgres refuses it (SQLSTATE ${sqlState(cause)})` }];
       const outcomes: WriteOutcome[] = [];
       for (const change of changes) outcomes.push(...(await this.#writeTogether([change], author)));
       return outcomes;

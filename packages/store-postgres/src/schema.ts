@@ -22,17 +22,16 @@ export async function prepareSchema(context: Context): Promise<ClusterIdentity> 
     await attempt(
       `make ${missing.length > 0 ? `the tables ${missing.map(({ name }) => name).join(', ')}` : 'the triggers and the function on its tables'}`,
       context,
-      async () => {
-        await client.query('BEGIN');
-        await client.query(`SELECT pg_advisory_xact_lock(hashtextextended('tokenmirror install', 0))`);
-        const found = await client.query<{ found: boolean }>(sql.schemaExists);
-        if (found.rows[0]?.found !== true) await client.query(sql.createSchema);
-        for (const statement of missing.flatMap((table) => table.sql)) await client.query(statement);
-        for (const statement of sql.triggers) await client.query(statement);
-        await client.query(sql.writeMeta, [JSON.stringify({ id: randomUUID(), key: randomBytes(32).toString('base64url') })]);
-        await client.query(sql.adopt);
-        await client.query('COMMIT');
-      },
+      () =>
+        inTransaction(client, async () => {
+          await client.query(`SELECT pg_advisory_xact_lock(hashtextextended('tokenmirror install', 0))`);
+          const found = await client.query<{ found: boolean }>(sql.schemaExists);
+          if (found.rows[0]?.found !== true) await client.query(sql.createSchema);
+          for (const statement of missing.flatMap((table) => table.sql)) await client.query(statement);
+          for (const statement of sql.triggers) await client.query(statement);
+          await client.query(sql.writeMeta, [JSON.stringify({ id: randomUUID(), key: randomBytes(32).toString('base64url') })]);
+          for (const statement of sql.adopt) await client.query(statement);
+        }),
     );
   }
   const rights = await client.query<{ right: string; object: string; granted: boolean }>(sql.rights);
@@ -45,7 +44,11 @@ export async function prepareSchema(context: Context): Promise<ClusterIdentity> 
     );
   }
   const unadopted = await client.query<{ found: boolean }>(sql.unadopted);
-  if (unadopted.rows[0]?.found === true) await client.query(sql.adopt);
+  if (unadopted.rows[0]?.found === true) {
+    await inTransaction(client, async () => {
+      for (const statement of sql.adopt) await client.query(statement);
+    });
+  }
   const identity = await readIdentity(context);
   if (identity === undefined) {
     throw new TokenmirrorError(
@@ -91,11 +94,10 @@ async function readIdentity({ client, sql, place, names }: Context): Promise<Clu
   return meta.get('cluster') as ClusterIdentity;
 }
 
-async function attempt(what: string, { client, place }: Context, work: () => Promise<void>): Promise<void> {
+async function attempt(what: string, { place }: Context, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
-    await client.query('ROLLBACK');
     if ((error as { code?: string }).code !== '42501') throw error;
     throw new TokenmirrorError(
       'STORE_DENIED',
@@ -103,5 +105,16 @@ async function attempt(what: string, { client, place }: Context, work: () => Pro
       'Let a user with CREATE on the schema start Tokenmirror once, or run the statements that docs/postgres.md lists; afterwards the grants there are enough.',
       { cause: error },
     );
+  }
+}
+
+async function inTransaction(client: pg.ClientBase, work: () => Promise<void>): Promise<void> {
+  await client.query('BEGIN');
+  try {
+    await work();
+    await client.query('COMMIT');
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined);
+    throw error;
   }
 }

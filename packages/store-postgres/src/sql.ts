@@ -68,9 +68,17 @@ export function statements({ schema, authTable, configTable }: Names) {
     ];
   };
 
+  /** Gives a row that no trigger saw (made before there were any, or while they were disabled) its entry. */
+  const adoptRows = (rows: string): string => `INSERT INTO ${entries} (key, revision, state)
+      SELECT found.key, ${nextRevision}, 'live' FROM (${rows}) found
+      WHERE NOT EXISTS (SELECT FROM ${entries} entry WHERE entry.key = found.key AND entry.state = 'live')
+      ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, state = 'live'`;
+
   const writeFunction = `CREATE OR REPLACE FUNCTION ${at('tokenmirror_write')}(writer text, keys text[], expected text[], contents text[], lineages text[], history_length int)
     RETURNS TABLE (key text, revision text) LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 #variable_conflict use_column
+DECLARE
+  asked CONSTANT text[] := keys;
 BEGIN
   PERFORM set_config('tokenmirror.author', writer, true);
   PERFORM ${lock};
@@ -79,7 +87,13 @@ BEGIN
       LEFT JOIN ${entries} entry ON entry.key = input.key
       LEFT JOIN ${auth} a ON input.key LIKE 'auths/%' AND a.id = substr(input.key, 7)
       LEFT JOIN ${config} c ON input.key = 'config/config.yaml' AND c.id = '${CONFIG_ROW_ID}'
-    WHERE input.expected = CASE WHEN entry.key IS NULL OR entry.state = 'absent' OR (entry.state = 'live' AND entry.content IS NULL AND a.id IS NULL AND c.id IS NULL) THEN 'absent' ELSE entry.revision::text END;
+    WHERE input.expected = CASE
+      WHEN (a.id IS NOT NULL OR c.id IS NOT NULL) AND entry.state IS DISTINCT FROM 'live' THEN 'not seen yet'
+      WHEN entry.key IS NULL OR entry.state = 'absent' OR (entry.state = 'live' AND entry.content IS NULL AND a.id IS NULL AND c.id IS NULL) THEN 'absent'
+      ELSE entry.revision::text END;
+  IF cardinality(keys) IS DISTINCT FROM cardinality(asked) THEN
+    ${adoptRows(`SELECT 'auths/' || id AS key FROM ${auth} WHERE id IN (SELECT substr(name, 7) FROM unnest(asked) name WHERE name LIKE 'auths/%') UNION ALL SELECT 'config/config.yaml' FROM ${config} WHERE id = '${CONFIG_ROW_ID}' AND 'config/config.yaml' = ANY(asked)`)};
+  END IF;
   IF keys IS NULL THEN RETURN; END IF;
   IF EXISTS (SELECT FROM unnest(keys, contents) AS input(key, content) WHERE input.key LIKE 'auths/%' AND input.content IS NOT NULL) THEN
     INSERT INTO ${auth} (id, content) SELECT substr(input.key, 7), input.content::jsonb FROM unnest(keys, contents) AS input(key, content) WHERE input.key LIKE 'auths/%' AND input.content IS NOT NULL
@@ -184,11 +198,13 @@ $body$`;
 
     writeMeta: `INSERT INTO ${meta} (name, value) VALUES ('format', '${JSON.stringify(CURRENT_FORMAT)}'), ('cluster', $1) ON CONFLICT (name) DO NOTHING`,
     readMeta: `SELECT name, value FROM ${meta}`,
-    /** Rows that were there before the triggers. */
-    adopt: `INSERT INTO ${entries} (key, revision, state)
-      SELECT key, ${nextRevision}, 'live' FROM (SELECT 'auths/' || id AS key FROM ${auth} UNION ALL SELECT CASE id WHEN '${CONFIG_ROW_ID}' THEN 'config/config.yaml' ELSE 'config/' || id END FROM ${config}) found
-      WHERE NOT EXISTS (SELECT FROM ${entries} entry WHERE entry.key = found.key AND entry.state = 'live')
-      ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, state = 'live'`,
+    /** Within one transaction, under the lock of all writers. */
+    adopt: [
+      `SELECT ${lock}`,
+      adoptRows(
+        `SELECT 'auths/' || id AS key FROM ${auth} UNION ALL SELECT CASE id WHEN '${CONFIG_ROW_ID}' THEN 'config/config.yaml' ELSE 'config/' || id END FROM ${config}`,
+      ),
+    ],
     unadopted: `SELECT EXISTS (SELECT FROM ${auth} a WHERE NOT EXISTS (SELECT FROM ${entries} e WHERE e.key = 'auths/' || a.id AND e.state = 'live')) AS found`,
 
     listAll: `SELECT cluster.value->>'id' AS cluster, entry.key, entry.revision::text AS revision,

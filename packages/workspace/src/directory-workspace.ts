@@ -49,6 +49,7 @@ export class DirectoryWorkspace implements Workspace {
   readonly #config: ConfigFile | undefined;
   readonly #absentSince = new Map<DocumentKey, number>();
   readonly #unsettledSince = new Map<DocumentKey, number>();
+  #replicaId: string | undefined;
 
   constructor(locations: Locations, clock: Clock, log: Log, maxDocumentBytes: number) {
     this.#locations = locations;
@@ -62,7 +63,8 @@ export class DirectoryWorkspace implements Workspace {
   /** Finishes what a crash interrupted. To be called before anything is read. */
   async recover(): Promise<void> {
     this.#config?.recover();
-    await removeLeftovers(this.#locations.authDir);
+    await removeLeftovers(this.#locations.stateDir);
+    await removeLeftovers(this.#locations.authDir, 'with sub-directories');
     if (this.#locations.configFile !== undefined) await removeLeftovers(dirname(this.#locations.configFile));
   }
 
@@ -70,14 +72,36 @@ export class DirectoryWorkspace implements Workspace {
     return key !== CONFIG_KEY || this.#locations.configFile !== undefined;
   }
 
-  presence(): Presence {
-    const { authDir } = this.#locations;
-    if (!(statSync(authDir, { throwIfNoEntry: false })?.isDirectory() ?? false)) return 'missing';
-    return readMarker(authDir) === undefined ? 'unmarked' : 'marked';
+  /** The replica whose marker was in the auth directory when it was first looked at. */
+  get replicaId(): string | undefined {
+    try {
+      this.#replicaId ??= readMarker(this.#locations.authDir);
+      return this.#replicaId;
+    } catch (error) {
+      throw this.#denied(this.#locations.authDir, error);
+    }
   }
 
-  mark(replicaId: string): Promise<void> {
-    return writeMarker(this.#locations.authDir, replicaId);
+  /** The directory of another replica, mounted here meanwhile, is not marked as ours. */
+  presence(): Presence {
+    const { authDir } = this.#locations;
+    try {
+      if (!statSync(authDir).isDirectory()) return 'missing';
+      const found = readMarker(authDir);
+      return found !== undefined && found === this.replicaId ? 'marked' : 'unmarked';
+    } catch (error) {
+      if (error instanceof TokenmirrorError) throw error;
+      return 'missing';
+    }
+  }
+
+  async mark(replicaId: string): Promise<void> {
+    try {
+      await writeMarker(this.#locations.authDir, replicaId);
+      this.#replicaId = replicaId;
+    } catch (error) {
+      throw this.#denied(this.#locations.authDir, error);
+    }
   }
 
   scan(): Promise<Scan> {
@@ -95,6 +119,7 @@ export class DirectoryWorkspace implements Workspace {
 
   #readNow(key: DocumentKey): LocalReading {
     const path = this.#pathOf(key);
+    if (this.#isBehindLink(key)) return { state: 'refused', reason: 'its directory is a symbolic link that leaves the workspace' };
     let file = readWholeFile(path, this.#maxBytes);
     if (file.state === 'link' && !this.#leavesWorkspace(path)) file = readWholeFile(path, this.#maxBytes, true);
     if (file.state !== 'absent') this.#absentSince.delete(key);
@@ -230,6 +255,15 @@ export class DirectoryWorkspace implements Workspace {
     }
   }
 
+  #isBehindLink(key: DocumentKey): boolean {
+    if (key === CONFIG_KEY || !credentialPath(key).includes('/')) return false;
+    try {
+      return !(realpathSync(dirname(this.#pathOf(key))) + sep).startsWith(realpathSync(this.#locations.authDir) + sep);
+    } catch {
+      return false;
+    }
+  }
+
   #leavesWorkspace(path: string): boolean {
     if (path === this.#locations.configFile) return false;
     if (!(lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false)) return false;
@@ -241,12 +275,12 @@ export class DirectoryWorkspace implements Workspace {
   }
 
   #denied(path: string, error: unknown): unknown {
-    if (!hasCode(error, 'EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT')) return error;
+    if (error instanceof TokenmirrorError || (error as NodeJS.ErrnoException).syscall === undefined) return error;
     const full = hasCode(error, 'ENOSPC', 'EDQUOT');
     return new TokenmirrorError(
       'WORKSPACE_DENIED',
-      full ? `${path} cannot be written: the disk is full` : `${path} cannot be written (${messageOf(error)})`,
-      full ? 'Free some space; it is tried again by itself.' : 'Give the user that runs Tokenmirror the right to write there.',
+      full ? `${path} cannot be written: the disk is full` : `${path} cannot be used (${messageOf(error)})`,
+      full ? 'Free some space; it is tried again by itself.' : 'Check the disk, and that the user that runs Tokenmirror may write there.',
       { cause: error },
     );
   }

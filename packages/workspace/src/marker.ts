@@ -1,17 +1,19 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkFormat, CURRENT_FORMAT } from '@tokenmirror/core';
-import { replaceFile } from '@tokenmirror/files';
+import { hasCode, replaceFile } from '@tokenmirror/files';
 
 /** The dot-file in the auth directory: the replica's id, and the proof that this is the directory that was mirrored. */
 export const MARKER_NAME = '.tokenmirror-replica';
 
+/** @throws what the file system says of a marker that is there and cannot be read; TokenmirrorError FORMAT_NEWER */
 export function readMarker(authDir: string): string | undefined {
   let text: string;
   try {
     text = readFileSync(join(authDir, MARKER_NAME), 'utf8');
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw error;
   }
   try {
     const marker = JSON.parse(text) as { id?: unknown };

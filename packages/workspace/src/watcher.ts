@@ -28,6 +28,7 @@ export class Watcher {
   #identity: string | undefined;
   #stopped = false;
   #restarting: Promise<void> | undefined;
+  #restartAgain = false;
   /** A watcher that is closed before it is ready never says so. */
   #giveUpWaiting: () => void = () => undefined;
 
@@ -99,7 +100,11 @@ export class Watcher {
   }
 
   #restart(): void {
-    this.#restarting ??= (async () => {
+    if (this.#restarting !== undefined) {
+      this.#restartAgain = true;
+      return;
+    }
+    this.#restarting = (async () => {
       await this.#watcher?.close();
       this.#giveUpWaiting();
       if (this.#stopped) return;
@@ -107,6 +112,9 @@ export class Watcher {
       this.#hint(undefined);
     })().finally(() => {
       this.#restarting = undefined;
+      if (!this.#restartAgain) return;
+      this.#restartAgain = false;
+      this.#restart();
     });
   }
 }

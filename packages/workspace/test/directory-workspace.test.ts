@@ -1,8 +1,8 @@
-import { mkdirSync, readFileSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { credentialFrom, silentLog, type Clock, type DocumentKey } from '@tokenmirror/core';
-import { DirectoryWorkspace, locate } from '@tokenmirror/workspace';
+import { DirectoryWorkspace, locate, MARKER_NAME, writeMarker } from '@tokenmirror/workspace';
 import { cleanTemporaryDirectories, temporaryDirectory } from '@tokenmirror/testkit';
 
 afterAll(cleanTemporaryDirectories);
@@ -64,6 +64,30 @@ describe('reading', () => {
     const { rmSync } = await import('node:fs');
     rmSync(join(authDir, '.tokenmirror-replica'));
     expect(await space.read(KEY)).toEqual({ state: 'absent', confirmInMs: 1500 });
+  });
+
+  test('the marker of another replica, or none, is not ours; what cannot be looked at is missing', async () => {
+    const { workspace: space, authDir } = await workspace();
+    expect([space.presence(), space.replicaId]).toEqual(['marked', 'replica-1']);
+    await writeMarker(authDir, 'replica-2');
+    expect(space.presence()).toBe('unmarked');
+    expect(await space.read(KEY)).toEqual({ state: 'absent', confirmInMs: 1500 });
+    rmSync(join(authDir, MARKER_NAME));
+    expect(space.presence()).toBe('unmarked');
+    rmSync(authDir, { recursive: true });
+    writeFileSync(authDir, 'a file in the place of the directory');
+    expect(space.presence()).toBe('missing');
+    expect(() => space.scan()).toThrow(expect.objectContaining({ code: 'WORKSPACE_DENIED' }));
+    await expect(space.mark('replica-1')).rejects.toMatchObject({ code: 'WORKSPACE_DENIED' });
+  });
+
+  test('a sub-directory that is a link out of the workspace is neither read nor written through', async () => {
+    const { workspace: space, authDir } = await workspace();
+    const outside = temporaryDirectory('outside');
+    symlinkSync(outside, join(authDir, 'team'));
+    writeFileSync(join(outside, 'c.json'), TEXT);
+    expect(await space.read('auths/team/c.json' as DocumentKey)).toMatchObject({ state: 'refused' });
+    expect(await space.read('auths/team/other.json' as DocumentKey)).toMatchObject({ state: 'refused' });
   });
 
   test('a link that leaves the workspace is refused, one that stays is followed', async () => {

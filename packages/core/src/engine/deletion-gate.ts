@@ -20,7 +20,7 @@ export class DeletionGate {
   readonly #forced: boolean;
   readonly #proposed = new Map<DocumentKey, DeletionSide>();
   readonly #permitted = new Set<DocumentKey>();
-  #done: { readonly at: number; readonly side: DeletionSide }[] = [];
+  readonly #done = new Map<DocumentKey, { readonly at: number; readonly side: DeletionSide }>();
   #cancel: CancelTimer | undefined;
   #frozen = false;
 
@@ -43,10 +43,7 @@ export class DeletionGate {
 
   /** True when this deletion may be carried out now; else it is considered, and `decided` will tell. */
   propose(key: DocumentKey, side: DeletionSide): boolean {
-    if (this.#permitted.delete(key)) {
-      this.#done.push({ at: this.#clock.monotonic(), side });
-      return true;
-    }
+    if (this.#permitted.delete(key)) return true;
     if (this.#proposed.get(key) === side) return false;
     this.#proposed.set(key, side);
     this.#cancel ??= this.#clock.after(GATHER_MS, () => {
@@ -54,6 +51,11 @@ export class DeletionGate {
       this.#decide();
     });
     return false;
+  }
+
+  /** The deletion happened; it counts for the judgement of those that follow. */
+  carriedOut(key: DocumentKey, side: DeletionSide): void {
+    this.#done.set(key, { at: this.#clock.monotonic(), side });
   }
 
   /** The document is not to be deleted any more. */
@@ -69,16 +71,17 @@ export class DeletionGate {
 
   #decide(): void {
     const since = this.#clock.monotonic() - PASS_MS;
-    this.#done = this.#done.filter(({ at }) => at >= since);
+    for (const [key, { at }] of this.#done) if (at < since) this.#done.delete(key);
+    const done = [...this.#done.values()];
     const keys = [...this.#proposed.keys()];
     if (keys.length === 0) {
       this.#decided([], false);
       return;
     }
-    const population = this.#population() + this.#done.length;
+    const population = this.#population() + done.length;
     const suspicious = (['workspace', 'store'] as const).some((side) => {
       const proposed = [...this.#proposed.values()].filter((proposedSide) => proposedSide === side).length;
-      return isMassDeletion(proposed + this.#done.filter((done) => done.side === side).length, population);
+      return isMassDeletion(proposed + done.filter((one) => one.side === side).length, population);
     });
     this.#frozen = (this.#frozen || suspicious) && !this.#forced;
     if (!this.#frozen) {

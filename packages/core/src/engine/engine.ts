@@ -62,7 +62,7 @@ export class Engine {
   /** Documents to look at once the store is back. */
   readonly #missedInOutage = new Set<DocumentKey>();
   /** Documents that could not be read or written here; the next sweep tries again. */
-  readonly #failed = new Set<DocumentKey>();
+  readonly #retries = new Set<DocumentKey>();
   #cursor: Cursor | undefined;
   #outageAttempts = 0;
   #polling: Promise<void> | undefined;
@@ -70,10 +70,11 @@ export class Engine {
   #registration: Registration | undefined;
   #closers: (() => Promise<void>)[] = [];
   #stopped = false;
-  #fail: ((error: unknown) => void) | undefined;
   #wake: (() => void)[] = [];
   readonly #ended: Promise<void>;
   #end: () => void = () => undefined;
+  readonly #failed: Promise<never>;
+  #failWith: (error: unknown) => void = () => undefined;
 
   constructor(parts: EngineParts, options: EngineOptions) {
     this.#parts = parts;
@@ -81,6 +82,10 @@ export class Engine {
     this.#ended = new Promise((resolve) => {
       this.#end = resolve;
     });
+    this.#failed = new Promise((_, reject) => {
+      this.#failWith = reject;
+    });
+    this.#failed.catch(() => undefined);
     this.#board = new StatusBoard(parts.clock, parts.emit);
     const emit = (event: EngineEvent): void => {
       this.#board.note(event);
@@ -164,10 +169,6 @@ export class Engine {
    */
   async run(session: { readonly id: string; readonly host: string }, ready: () => void): Promise<void> {
     const { store, workspace, replicaId } = this.#parts;
-    const failed = new Promise<never>((_, reject) => {
-      this.#fail = reject;
-    });
-    failed.catch(() => undefined);
     this.#registration = new Registration(store, replicaId, session);
     await this.#attach(
       workspace.watch((key) => {
@@ -191,7 +192,12 @@ export class Engine {
       ready();
       await this.#ended;
     };
-    await Promise.race([start(), failed]);
+    await Promise.race([start(), this.#failed]);
+  }
+
+  /** Ends `run` with an error that came from outside, also before it began. */
+  fail(error: unknown): void {
+    this.#failWith(error);
   }
 
   /** Lets documents under way finish, then ends everything. */
@@ -228,14 +234,14 @@ export class Engine {
   async #work(key: DocumentKey): Promise<void> {
     try {
       const verdict = await this.#reconciler.reconcile(key);
-      if (verdict === 'failed') this.#failed.add(key);
+      if (verdict === 'failed') this.#retries.add(key);
       else if (verdict !== undefined) this.#lookLater(key, verdict.lookAgainInMs);
     } catch (error) {
       if (isStoreTrouble(error)) {
         this.#missedInOutage.add(key);
         this.#enterOutage(error);
       } else {
-        this.#failed.add(key);
+        this.#retries.add(key);
         this.#board.note({ type: 'refused', name: key, side: 'workspace', reason: messageOf(error) });
       }
     } finally {
@@ -263,9 +269,9 @@ export class Engine {
 
   async #sweep(): Promise<void> {
     const changed = await this.#changedFiles();
-    const failed = [...this.#failed];
-    this.#failed.clear();
-    for (const key of [...failed, ...changed]) this.look(key);
+    const retries = [...this.#retries];
+    this.#retries.clear();
+    for (const key of [...retries, ...changed]) this.look(key);
   }
 
   /** Asks the store for what changed, soon and never twice at once. */
@@ -308,12 +314,13 @@ export class Engine {
     await this.#registration?.check();
     const missed = [...this.#missedInOutage, ...this.#differences.inStore(listing)];
     this.#cursor = listing.cursor;
-    this.#outageAttempts = 0;
     this.#board.healed();
     this.#missedInOutage.clear();
     for (const key of missed) this.look(key);
     this.#wakeAll();
     await this.#sweep();
+    await this.settled();
+    if (!this.#board.isOut) this.#outageAttempts = 0;
   }
 
   async #throughOutages(work: () => Promise<void>): Promise<void> {
@@ -340,7 +347,7 @@ export class Engine {
       if (isStoreTrouble(error)) this.#enterOutage(error);
       else if (error instanceof TokenmirrorError && error.code === 'WORKSPACE_DENIED') {
         this.#board.note({ type: 'refused', name: 'auths/', side: 'workspace', reason: error.message });
-      } else this.#fail?.(error);
+      } else this.fail(error);
     });
   }
 

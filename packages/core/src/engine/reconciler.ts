@@ -225,6 +225,7 @@ export class Reconciler {
     }
     const removed = await workspace.remove(key, reading.text);
     if (removed.status === 'changed') return 'again';
+    gate.carriedOut(key, 'workspace');
     await bases.delete(key);
     this.#acted(key, 'delete-local', 'deleted in the store', []);
     return undefined;
@@ -232,10 +233,12 @@ export class Reconciler {
 
   async #deleteRemotely({ key, entry, remote }: Observed): Promise<Verdict | 'again'> {
     if (entry === undefined || remote.state !== 'document') return undefined;
-    if (!this.#parts.gate.propose(key, 'store')) return undefined;
+    const { gate, bases } = this.#parts;
+    if (!gate.propose(key, 'store')) return undefined;
     const outcome = await this.#writes.add({ key, expected: entry.revision, content: null, lineage: entry.lineage });
     if (outcome.status !== 'written') return 'again';
-    await this.#parts.bases.delete(key);
+    gate.carriedOut(key, 'store');
+    await bases.delete(key);
     this.#acted(key, 'delete-remote', 'deleted here', []);
     return undefined;
   }

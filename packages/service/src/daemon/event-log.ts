@@ -42,7 +42,8 @@ export function logEvent(log: Log, event: EngineEvent): void {
       return;
     case 'workspace-missing':
       log.error('workspace-missing', {
-        remedy: 'The auth directory is gone. Nothing is deleted anywhere; put it back and its files return from the store.',
+        remedy:
+          'The auth directory is gone or cannot be read. Nothing is deleted anywhere; put it back and its files return from the store.',
       });
       return;
     case 'rehydrating':
