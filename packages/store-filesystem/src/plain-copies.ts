@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { readDocument, readDocumentKey, type DocumentKey } from '@tokenmirror/core';
 import { digestOf, LARGEST_RECORD, type ChangeLog, type IndexEntry, type LogRecord } from './change-log.js';
 import type { PlainTree } from './plain-tree.js';
@@ -40,8 +41,18 @@ export class PlainCopies {
     );
   }
 
-  /** Finds plain files that others wrote or removed: edits become changes, everything else is put back as the log has it. */
+  /**
+   * Finds plain files that others wrote or removed: edits become changes, everything else is put back as the log has it. What is being written is left
+   * for the next time, or, for a complete answer, waited for.
+   */
   async takeForeignChanges(complete: boolean): Promise<void> {
+    await this.#takeQuietChanges(complete);
+    if (!complete || this.#suspects.size === 0) return;
+    await delay(QUIET_MS);
+    await this.#takeQuietChanges(false);
+  }
+
+  async #takeQuietChanges(complete: boolean): Promise<void> {
     const isDue = performance.now() - this.#sweptAt > FOREIGN_SWEEP_MS;
     const suspects = new Set<DocumentKey>(this.#suspects);
     this.#suspects.clear();

@@ -99,20 +99,21 @@ test('a plain copy that cannot be written stops nothing, and is made good later'
   expect(readFileSync(plain('auths/team/claude-b.json'), 'utf8')).toBe(text('b'));
 });
 
-test('a file that somebody is writing is neither taken nor put back before it was left alone', async () => {
+test('a file that somebody is writing counts only when it was left alone', async () => {
   const name = 'config/config.yaml' as DocumentKey;
-  await put(store, name, 'debug: true\napi-keys:\n  - sk-real\n');
-  writeFileSync(plain(name), 'debug: true\n');
-  await store.list();
-  expect((await store.read([name])).get(name)).toMatchObject({ content: 'debug: true\napi-keys:\n  - sk-real\n' });
-  expect(readFileSync(plain(name), 'utf8')).toBe('debug: true\n');
-
-  writeFileSync(plain(name), 'debug: false\napi-keys:\n  - sk-real\n');
+  const [before, after] = ['debug: true\napi-keys:\n  - sk-real\n', 'debug: false\napi-keys:\n  - sk-real\n'];
+  await put(store, name, before);
+  writeFileSync(plain(name), 'debug: false\n');
+  setTimeout(() => {
+    writeFileSync(plain(name), after);
+  }, 500);
   await until('the finished edit is in the store', async () => {
     await store.list();
     const entry = (await store.read([name])).get(name);
-    return entry?.state === 'live' && entry.content.startsWith('debug: false');
+    return entry?.state === 'live' && entry.content === after;
   });
+  const versions = await store.history.versions(name);
+  expect(await Promise.all(versions.map(({ id }) => store.history.content(name, id)))).toEqual([before]);
 });
 
 test('what a crash left of temporary files is removed everywhere in the store', async () => {
