@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, expect, test } from '@jest/globals';
 import {
@@ -6,6 +6,7 @@ import {
   createSchema,
   credential,
   DaemonProcess,
+  renameOver,
   temporaryDirectory,
   until,
   type LogLine,
@@ -42,6 +43,35 @@ test('a store that can be read and not written is tried ever more rarely, and ca
   expect(pauses[3]).toBeGreaterThan((pauses[0] ?? 0) * 2);
   await schema.query('DROP TRIGGER full_disk ON auth_store');
   await until('the credential is in the store', async () => (await schema.query('SELECT FROM auth_store')).length === 1, 30_000);
+});
+
+test('a store directory restored to yesterday under a running daemon takes the newer grant back, and keeps what it lacked', async () => {
+  const store = join(temporaryDirectory('store'), 'store');
+  const local = new DaemonProcess(temporaryDirectory('replica'), ['--store', `file://${store}`, '--poll-interval', '1s']);
+  const stored = (name: string): unknown => JSON.parse(readFileSync(join(store, 'auths', name), 'utf8'));
+  try {
+    writeFileSync(join(local.authDir, 'claude-a.json'), credential({ access_token: 'old', expired: '2026-01-01T00:00:00Z' }));
+    await local.start();
+    cpSync(store, `${store}-copy`, { recursive: true, preserveTimestamps: true });
+    renameOver(join(local.authDir, 'claude-a.json'), credential({ access_token: 'new', expired: '2026-02-01T00:00:00Z' }));
+    writeFileSync(join(local.authDir, 'claude-b.json'), credential());
+    await until(
+      'both are stored',
+      () =>
+        existsSync(join(store, 'auths', 'claude-b.json')) && readFileSync(join(store, 'auths', 'claude-a.json'), 'utf8').includes('"new"'),
+    );
+    renameSync(store, `${store}-away`);
+    cpSync(`${store}-copy`, store, { recursive: true, preserveTimestamps: true });
+    await until(
+      'the store has them again',
+      () =>
+        existsSync(join(store, 'auths', 'claude-b.json')) && readFileSync(join(store, 'auths', 'claude-a.json'), 'utf8').includes('"new"'),
+    );
+    expect(JSON.parse(readFileSync(join(local.authDir, 'claude-a.json'), 'utf8'))).toMatchObject({ access_token: 'new' });
+    expect(stored('claude-a.json')).toMatchObject({ access_token: 'new' });
+  } finally {
+    await local.kill();
+  }
 });
 
 test('a daemon whose lock was taken away stops and says so', async () => {

@@ -120,6 +120,13 @@ describe('grants', () => {
     expect(plan(absent, wentBack, undefined)).toEqual({ kind: 'seek-grant', fingerprint: second });
   });
 
+  test('a store restored from a copy, lineage included, does not bring its older grant back', () => {
+    const restored = remoteOf(credentialOf({ type: 'claude', note: 'of yesterday', ...grant(1) }), 'r9', [first]);
+    expect(resultOf(plan(localOf(NEW), restored, baseOf(NEW, NEW, 'r2')))).toEqual({ type: 'claude', note: 'of yesterday', ...grant(2) });
+    const renewed = remoteOf(credentialOf({ type: 'claude', ...grant(3) }), 'r9', [hasher.fingerprint('access-3')]);
+    expect(resultOf(plan(localOf(NEW), renewed, baseOf(NEW, NEW, 'r2')))).toEqual({ type: 'claude', ...grant(3) });
+  });
+
   test('a fork goes to the grant that was issued later, as instants and not as text', () => {
     const base = baseOf(OLD, OLD);
     const here = credentialOf({ type: 'claude', access_token: 'h', refresh_token: 'h', expired: '2026-01-01T10:00:00+05:00' });

@@ -107,12 +107,17 @@ function chooseGrant(
   if (wholeThere && !wholeHere) return take(remote);
   if (wholeHere && !wholeThere) return take(local);
 
-  const changedHere = local.digest.grant !== base.local?.grant;
+  const changedHere = local.digest.grant !== base.local?.grant || !remembers(lineage, base.remote);
   const changedThere = remote.digest.grant !== base.remote?.grant;
   if (!changedHere) return take(remote);
   if (!changedThere) return take(local);
   const sameToken = local.digest.fingerprint === remote.digest.fingerprint;
   return take(laterIssued(local, remote), { fork: !sameToken });
+}
+
+/** False for a store that went back to a time before the grant that it last showed: it was restored from a copy, together with its lineage. */
+function remembers(lineage: Lineage, shown: Digest | undefined): boolean {
+  return shown?.fingerprint === undefined || lineage.includes(shown.fingerprint);
 }
 
 function hasGrant({ document }: CredentialSide): boolean {
