@@ -11,6 +11,7 @@ export * from './documents/host-sections.js';
 export * from './documents/strict-json.js';
 export * from './planning/base.js';
 export * from './planning/config-guard.js';
+export * from './planning/echo.js';
 export * from './planning/lens.js';
 export * from './planning/lineage.js';
 export * from './planning/mass-change-guard.js';

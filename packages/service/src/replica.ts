@@ -123,6 +123,7 @@ export class ReplicaFactory {
       close: async () => {
         await engine.stop();
         await bases.close();
+        workspace.release();
         await store.close();
         await release();
       },
@@ -166,6 +167,7 @@ export class ReplicaFactory {
         maxDocumentBytes: this.#settings['max-document-size'],
         pollMs: this.#settings['poll-interval'],
         sweepMs: this.#settings['sweep-interval'],
+        echoMs: this.#settings['echo-window'],
         force: this.#settings.force,
       },
     );

@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, realpathSync, statSync, unlinkSync } from 'node:fs';
+import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join, sep } from 'node:path';
 import {
   CONFIG_KEY,
@@ -26,6 +26,7 @@ import { ConfigFile } from './config-file.js';
 import type { Locations } from './locations.js';
 import { readMarker, writeMarker } from './marker.js';
 import { hintOf, readWholeFile } from './stable-file.js';
+import { ReplacedFiles } from './replaced-files.js';
 import { Watcher } from './watcher.js';
 
 /** A file must have been gone for this long to count as deleted: longer than the second for which CLIProxyAPI itself waits. */
@@ -48,6 +49,7 @@ export class DirectoryWorkspace implements Workspace {
   readonly #maxBytes: number;
   readonly #config: ConfigFile | undefined;
   readonly #absentSince = new Map<DocumentKey, number>();
+  readonly #replaced: ReplacedFiles;
   readonly #unsettledSince = new Map<DocumentKey, number>();
   #replicaId: string | undefined;
 
@@ -57,12 +59,14 @@ export class DirectoryWorkspace implements Workspace {
     this.#log = log;
     this.#maxBytes = maxDocumentBytes;
     this.#config = locations.configFile === undefined ? undefined : new ConfigFile(locations.configFile, locations.stateDir);
+    this.#replaced = new ReplacedFiles(clock);
     this.description = locations.authDir;
   }
 
   /** Finishes what a crash interrupted. To be called before anything is read. */
   async recover(): Promise<void> {
     this.#config?.recover();
+    this.#replaced.recover(this.#locations.authDir);
     await removeLeftovers(this.#locations.stateDir);
     await removeLeftovers(this.#locations.authDir, 'with sub-directories');
     if (this.#locations.configFile !== undefined) await removeLeftovers(dirname(this.#locations.configFile));
@@ -168,7 +172,7 @@ export class DirectoryWorkspace implements Workspace {
       const done =
         key === CONFIG_KEY
           ? ((await this.#config?.write(document.text, expected)) ?? false)
-          : await replaceFile(path, document.text, { confirm: () => this.#stillHas(path, expected) });
+          : await replaceFile(path, document.text, { confirm: () => this.#isToBeReplaced(path, expected) });
       return done ? { status: 'written', stat: undefined } : { status: 'changed' };
     } catch (error) {
       throw this.#denied(path, error);
@@ -179,13 +183,25 @@ export class DirectoryWorkspace implements Workspace {
     const path = this.#pathOf(key);
     return new Promise((resolve) => {
       try {
-        const isSame = this.#stillHas(path, expected);
-        if (isSame) unlinkSync(path);
-        resolve(isSame ? { status: 'written', stat: undefined } : { status: 'changed' });
+        const isGone = this.#stillHas(path, expected) && this.#replaced.takeAway(path, expected);
+        resolve(isGone ? { status: 'written', stat: undefined } : { status: 'changed' });
       } catch (error) {
         throw this.#denied(path, error);
       }
     });
+  }
+
+  keepsReplaced(key: DocumentKey): boolean {
+    return key !== CONFIG_KEY && this.#replaced.holds(this.#pathOf(key));
+  }
+
+  late(key: DocumentKey): Promise<readonly string[]> {
+    return Promise.resolve(this.keepsReplaced(key) ? this.#replaced.late(this.#pathOf(key)) : []);
+  }
+
+  /** To be called when nothing is written any more. */
+  release(): void {
+    this.#replaced.release();
   }
 
   async watch(hint: (key: DocumentKey | undefined) => void): Promise<() => Promise<void>> {
@@ -218,6 +234,12 @@ export class DirectoryWorkspace implements Workspace {
     const since = this.#unsettledSince.get(key) ?? now;
     this.#unsettledSince.set(key, since);
     return now - since >= SETTLE_MS ? 0 : Math.min(LONGEST_RETRY_MS, Math.max(1, (now - since) / 2));
+  }
+
+  #isToBeReplaced(path: string, expected: string | undefined): boolean {
+    if (!this.#stillHas(path, expected)) return false;
+    if (expected !== undefined) this.#replaced.keep(path, expected);
+    return true;
   }
 
   #stillHas(path: string, expected: string | undefined): boolean {

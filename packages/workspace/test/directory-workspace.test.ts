@@ -126,6 +126,7 @@ describe('writing', () => {
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(await space.remove(KEY, TEXT)).toEqual({ status: 'changed' });
     expect(await space.remove(KEY, document.text)).toMatchObject({ status: 'written' });
+    space.release();
     const { readdirSync } = await import('node:fs');
     expect(readdirSync(authDir)).toEqual(['.tokenmirror-replica']);
   });

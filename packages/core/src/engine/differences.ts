@@ -1,9 +1,11 @@
 import { isCredentialKey, readDocumentKey, readRecordKey, shownName, type DocumentKey, type RecordKey } from '../documents/document-key.js';
+import { isInUse } from '../planning/base.js';
 import type { BaseRecords } from '../ports/base-records.js';
 import type { Listing } from '../ports/token-store.js';
 import type { RefusedName, ScannedFile, Workspace } from '../ports/workspace.js';
 import type { DeletionGate } from './deletion-gate.js';
-import { sameStat, withoutLocal } from './reconciler.js';
+import { withoutLocal } from './observer.js';
+import { sameStat } from './reconciler.js';
 import type { StatusBoard } from './status-board.js';
 
 export interface DifferencesParts {
@@ -64,11 +66,12 @@ export class Differences {
     const seen = new Set<DocumentKey>();
     for (const file of files) {
       seen.add(file.key);
-      if (!this.#isUntouched(file)) differing.add(file.key);
+      if (!this.#isUntouched(file) || workspace.keepsReplaced(file.key)) differing.add(file.key);
     }
     for (const key of bases.keys()) {
       if (seen.has(key)) continue;
-      if (bases.get(key)?.local !== undefined || all) differing.add(key);
+      const base = bases.get(key);
+      if (base?.local !== undefined || all || !isInUse(base)) differing.add(key);
       else gate.withdraw(key);
     }
     return differing;
@@ -96,7 +99,7 @@ export class Differences {
       }
       const base = bases.get(reading.key);
       const isKnown = base?.remote?.revision === revision && state !== 'absent' && base.local !== undefined;
-      const isGone = state === 'deleted' && base === undefined && !gate.frozen.includes(reading.key);
+      const isGone = state === 'deleted' && !isInUse(base) && !gate.frozen.includes(reading.key);
       if (!isKnown && !isGone) differing.add(reading.key);
     }
     if (listing.complete || refused.length > 0) board.refusedNames('store', refused);

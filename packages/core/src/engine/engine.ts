@@ -3,9 +3,10 @@ import { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import { isOutage, messageOf, TokenmirrorError } from '../errors.js';
 import { workspaceLens } from '../planning/lens.js';
+import { isInUse } from '../planning/base.js';
 import type { Action } from '../planning/plan.js';
 import type { BaseRecords } from '../ports/base-records.js';
-import type { CancelTimer, Clock, RandomSource } from '../ports/clock.js';
+import type { Clock, RandomSource } from '../ports/clock.js';
 import type { ClusterIdentity, Cursor, TokenStore } from '../ports/token-store.js';
 import type { Workspace } from '../ports/workspace.js';
 import { backoffMs } from './backoff.js';
@@ -16,6 +17,7 @@ import type { EngineEvent } from './events.js';
 import { Reconciler } from './reconciler.js';
 import { Registration } from './registration.js';
 import { StatusBoard, type EngineStatus } from './status-board.js';
+import { Timers } from './timers.js';
 
 export interface EngineParts {
   readonly workspace: Workspace;
@@ -36,6 +38,8 @@ export interface EngineOptions {
   readonly pollMs: number;
   /** How often the files are compared with what was last seen, in ms. */
   readonly sweepMs: number;
+  /** For how long a replaced content that comes back is taken for an echo of CLIProxyAPI, in ms. */
+  readonly echoMs: number;
   /** Lets a mass deletion through. */
   readonly force: boolean;
 }
@@ -57,8 +61,10 @@ export class Engine {
   readonly #reconciler: Reconciler;
   readonly #differences: Differences;
   readonly #board: StatusBoard;
-  readonly #timers = new Map<string, CancelTimer>();
-  readonly #waiting = new Map<DocumentKey, CancelTimer>();
+  readonly #timers: Timers<string>;
+  /** Documents that are not settled, and settled ones to be looked at once more. */
+  readonly #waiting: Timers<DocumentKey>;
+  readonly #verifying: Timers<DocumentKey>;
   /** Documents to look at once the store is back. */
   readonly #missedInOutage = new Set<DocumentKey>();
   /** Documents that could not be read or written here; the next sweep tries again. */
@@ -86,6 +92,9 @@ export class Engine {
       this.#failWith = reject;
     });
     this.#failed.catch(() => undefined);
+    this.#timers = new Timers(parts.clock);
+    this.#waiting = new Timers(parts.clock);
+    this.#verifying = new Timers(parts.clock);
     this.#board = new StatusBoard(parts.clock, parts.emit);
     const emit = (event: EngineEvent): void => {
       this.#board.note(event);
@@ -94,7 +103,7 @@ export class Engine {
     this.#gate = new DeletionGate(
       parts.clock,
       options.force,
-      () => [...parts.bases.keys()].filter(isCredentialKey).length,
+      () => [...parts.bases.keys()].filter((key) => isCredentialKey(key) && isInUse(parts.bases.get(key))).length,
       (keys, frozen) => {
         if (frozen) emit({ type: 'deletions-frozen', keys });
         else for (const key of keys) this.look(key);
@@ -114,6 +123,8 @@ export class Engine {
       hasher: new Hasher(parts.cluster.key),
       lens: workspaceLens(hostSections),
       gate: this.#gate,
+      clock: parts.clock,
+      echoMs: options.echoMs,
     });
     this.#differences = new Differences({
       workspace,
@@ -204,9 +215,7 @@ export class Engine {
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
-    for (const cancel of [...this.#timers.values(), ...this.#waiting.values()]) cancel();
-    this.#timers.clear();
-    this.#waiting.clear();
+    for (const timers of [this.#timers, this.#waiting, this.#verifying]) timers.cancelAll();
     this.#gate.stop();
     for (const close of this.#closers.splice(0)) await close();
     await this.#queue.idle();
@@ -235,6 +244,7 @@ export class Engine {
     try {
       const verdict = await this.#reconciler.reconcile(key);
       if (verdict === 'failed') this.#retries.add(key);
+      else if (verdict !== undefined && 'verifyInMs' in verdict) this.#verifyLater(key, verdict.verifyInMs);
       else if (verdict !== undefined) this.#lookLater(key, verdict.lookAgainInMs);
     } catch (error) {
       if (isStoreTrouble(error)) {
@@ -250,15 +260,19 @@ export class Engine {
   }
 
   #lookLater(key: DocumentKey, ms: number): void {
-    if (this.#stopped || this.#waiting.has(key)) return;
-    this.#waiting.set(
-      key,
-      this.#parts.clock.after(ms, () => {
-        this.#waiting.delete(key);
-        this.look(key);
-        this.#wakeAll();
-      }),
-    );
+    if (this.#stopped) return;
+    this.#waiting.start(key, ms, () => {
+      this.look(key);
+      this.#wakeAll();
+    });
+  }
+
+  /** Nobody waits for this look. */
+  #verifyLater(key: DocumentKey, ms: number): void {
+    if (this.#stopped) return;
+    this.#verifying.restart(key, ms, () => {
+      this.look(key);
+    });
   }
 
   async #changedFiles(): Promise<Set<DocumentKey>> {
@@ -352,14 +366,10 @@ export class Engine {
   }
 
   #later(name: string, ms: number, task: () => Promise<void>): void {
-    if (this.#stopped || this.#timers.has(name)) return;
-    this.#timers.set(
-      name,
-      this.#parts.clock.after(ms, () => {
-        this.#timers.delete(name);
-        this.#background(task());
-      }),
-    );
+    if (this.#stopped) return;
+    this.#timers.start(name, ms, () => {
+      this.#background(task());
+    });
   }
 
   #every(name: string, ms: number, task: () => Promise<void>): void {

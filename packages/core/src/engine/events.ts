@@ -18,4 +18,4 @@ export type EngineEvent =
   | { readonly type: 'workspace-missing' }
   | { readonly type: 'rehydrating' };
 
-export type ActedKind = 'pull' | 'push' | 'merge' | 'delete-local' | 'delete-remote';
+export type ActedKind = 'pull' | 'push' | 'merge' | 'repair' | 'delete-local' | 'delete-remote';

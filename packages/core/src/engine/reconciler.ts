@@ -1,158 +1,108 @@
-import { digestOf, type Digest } from '../documents/digest.js';
-import type { DocumentKey } from '../documents/document-key.js';
+import { digestOf } from '../documents/digest.js';
+import { isCredentialKey, type DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, readDocument, type Document } from '../documents/document.js';
 import { grantOf, isGrantField } from '../documents/grant.js';
-import type { Fingerprint, Hasher } from '../documents/hasher.js';
-import type { HostSections } from '../documents/host-sections.js';
+import type { Fingerprint } from '../documents/hasher.js';
 import { exhaustive } from '../exhaustive.js';
-import type { Base, LocalHalf, StatHint } from '../planning/base.js';
-import type { Lens } from '../planning/lens.js';
+import { forgotten, isInUse, withLocal, type Base, type LocalHalf, type StatHint } from '../planning/base.js';
+import type { Digest } from '../documents/digest.js';
 import { extendLineage, type Lineage } from '../planning/lineage.js';
-import { plan, type Action, type Local, type Remote } from '../planning/plan.js';
-import type { BaseRecords } from '../ports/base-records.js';
-import type { Change, Entry, TokenStore, WriteOutcome } from '../ports/token-store.js';
-import type { LocalReading, Workspace } from '../ports/workspace.js';
+import { plan, type Action } from '../planning/plan.js';
+import type { Change, WriteOutcome } from '../ports/token-store.js';
+import type { LocalReading } from '../ports/workspace.js';
 import { Batcher } from './batcher.js';
 import type { DeletionGate } from './deletion-gate.js';
-import type { ActedKind, EngineEvent } from './events.js';
+import type { ActedKind } from './events.js';
+import { LARGEST_BATCH, Observer, type Observed, type ObserverParts, type Verdict } from './observer.js';
+import { Repairs, SETTLING_MS } from './repairs.js';
+import { Retirement } from './retirement.js';
 
-export interface ReconcilerParts {
-  readonly workspace: Workspace;
-  readonly store: TokenStore;
-  readonly bases: BaseRecords;
-  readonly hasher: Hasher;
-  readonly hostSections: HostSections;
-  readonly lens: Lens;
+export interface ReconcilerParts extends ObserverParts {
   readonly gate: DeletionGate;
   readonly replicaId: string;
-  readonly maxDocumentBytes: number;
-  readonly emit: (event: EngineEvent) => void;
 }
 
-/** What remains to be done for a document: nothing, another look after some ms, or another try with the next sweep. */
-export type Verdict = { readonly lookAgainInMs: number } | 'failed' | undefined;
+type Settlement = Extract<Action, { document: Document }>;
 
-/** Both sides of a document as they were observed, ready to be planned on. */
-interface Observed {
-  readonly key: DocumentKey;
-  readonly reading: LocalReading;
-  readonly local: Local;
-  readonly entry: Entry | undefined;
-  readonly remote: Remote;
-  readonly base: Base | undefined;
-}
-
-const LARGEST_BATCH = 500;
 const TRIES = 10;
 const RECHECK_MS = 1000;
 
 /** Takes one document through observe → plan → act → record. The only path by which a document is written. */
 export class Reconciler {
   readonly #parts: ReconcilerParts;
-  readonly #reads: Batcher<DocumentKey, Entry | undefined>;
+  readonly #observer: Observer;
   readonly #writes: Batcher<Change, WriteOutcome>;
-  /** Documents that were seen absent from the store once. */
-  readonly #missedOnce = new Set<DocumentKey>();
+  readonly #repairs: Repairs;
+  readonly #retirement: Retirement;
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
-    this.#reads = new Batcher(async (keys) => {
-      const entries = await parts.store.read(keys);
-      return keys.map((key) => entries.get(key));
-    }, LARGEST_BATCH);
+    this.#observer = new Observer(parts);
     this.#writes = new Batcher((changes) => parts.store.write(changes, parts.replicaId), LARGEST_BATCH);
+    this.#repairs = new Repairs(parts.clock);
+    this.#retirement = new Retirement({ ...parts, repairs: this.#repairs });
   }
 
   /** What a pass would do with a document, changing nothing and waiting for nothing. */
   async preview(key: DocumentKey): Promise<Action> {
-    const observed = await this.#observe(key, 'preview');
-    return 'verdict' in observed ? { kind: 'nothing' } : plan(observed.local, observed.remote, observed.base);
+    const observed = await this.#observer.observe(key, 'preview');
+    return 'verdict' in observed ? { kind: 'nothing' } : planOf(observed);
   }
 
   async reconcile(key: DocumentKey): Promise<Verdict> {
+    for (const text of await this.#parts.workspace.late(key)) await this.#takeLate(key, text);
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
-      const observed = await this.#observe(key);
+      const observed = await this.#observer.observe(key);
       if ('verdict' in observed) return observed.verdict;
-      const verdict = await this.#act(observed, plan(observed.local, observed.remote, observed.base));
+      const verdict = await this.#act(observed, planOf(observed));
       if (verdict !== 'again') return verdict;
     }
     return { lookAgainInMs: RECHECK_MS };
   }
 
-  async #observe(key: DocumentKey, purpose: 'act' | 'preview' = 'act'): Promise<Observed | { readonly verdict: Verdict }> {
-    const { workspace, bases, hasher, hostSections, lens } = this.#parts;
-    const reading = await workspace.read(key);
-    if (reading.state === 'unsettled') return { verdict: { lookAgainInMs: reading.retryInMs } };
-    if (reading.state === 'refused') {
-      this.#refuse(key, 'workspace', reading.reason);
-      return { verdict: 'failed' };
+  /** What CLIProxyAPI wrote into a file that was being replaced just then: an edit like any other, unless nothing in it is new. */
+  async #takeLate(key: DocumentKey, text: string): Promise<void> {
+    for (let attempt = 0; attempt < TRIES; attempt += 1) {
+      const observed = await this.#observer.observeLate(key, text);
+      if (observed === undefined) return;
+      const action = planOf(observed);
+      if (action.kind !== 'push' && action.kind !== 'merge') return;
+      if ((await this.#settle(observed, action)) !== 'again') return;
     }
-    let base = bases.get(key);
-    if (reading.state === 'absent' && base?.local !== undefined && reading.confirmInMs > 0) {
-      if (purpose === 'act') return { verdict: { lookAgainInMs: reading.confirmInMs } };
-      if (workspace.presence() !== 'marked') base = withoutLocal(base);
-    }
-
-    const entry = await this.#reads.add(key);
-    const remote = this.#remoteOf(key, entry);
-    if (remote === 'refused') return { verdict: undefined };
-    const local: Local =
-      reading.state === 'document'
-        ? {
-            state: 'document',
-            document: lens.absorb(reading.document, remote.state === 'document' ? remote.document : undefined),
-            digest: digestOf(reading.document, hasher, hostSections),
-          }
-        : reading.state === 'blank'
-          ? { state: 'blank', reason: reading.reason }
-          : { state: 'absent' };
-    return { key, reading, local, entry, remote, base };
-  }
-
-  #remoteOf(key: DocumentKey, entry: Entry | undefined): Remote | 'refused' {
-    if (entry === undefined) {
-      const confirmed = this.#missedOnce.has(key);
-      return { state: 'absent', confirmed };
-    }
-    this.#missedOnce.delete(key);
-    const { revision, lineage } = entry;
-    if (entry.state === 'deleted') return { state: 'deleted', revision, lineage };
-    const reading = readDocument(key, entry.content, this.#parts.maxDocumentBytes);
-    if (reading.state === 'document') {
-      const digest = digestOf(reading.document, this.#parts.hasher, this.#parts.hostSections);
-      return { state: 'document', revision, lineage, document: reading.document, digest };
-    }
-    if (reading.state === 'blank' || reading.malformed) return { state: 'blank', revision, lineage, reason: reading.reason };
-    this.#refuse(key, 'store', reading.reason);
-    return 'refused';
   }
 
   async #act(observed: Observed, action: Action): Promise<Verdict | 'again'> {
     const { key } = observed;
-    const { bases, gate, emit } = this.#parts;
+    const { gate, emit } = this.#parts;
     if (action.kind !== 'delete-local' && action.kind !== 'delete-remote') gate.withdraw(key);
     if (action.kind !== 'refuse') emit({ type: 'mended', name: key });
     switch (action.kind) {
-      case 'nothing':
+      case 'nothing': {
         await this.#refreshStat(observed);
-        return undefined;
+        const watchMs = this.#repairs.foundRight(key);
+        return watchMs > 0 ? { verifyInMs: watchMs } : undefined;
+      }
       case 'adopt':
       case 'pull':
       case 'push':
       case 'merge':
         return this.#settle(observed, action);
+      case 'repair': {
+        const pause = this.#repairs.pauseBefore(key);
+        return pause > 0 ? { lookAgainInMs: pause } : this.#settle(observed, action);
+      }
       case 'delete-local':
-        return this.#deleteLocally(observed);
+        return this.#deleteLocally(observed, action.isEcho);
       case 'delete-remote':
         return this.#deleteRemotely(observed);
       case 'forget':
-        await bases.delete(key);
+        await this.#forget(observed.base);
         return undefined;
       case 'refuse':
         this.#refuse(key, action.side, action.reason);
         return undefined;
       case 'recheck':
-        this.#missedOnce.add(key);
+        this.#observer.missed(key);
         return { lookAgainInMs: RECHECK_MS };
       case 'seek-grant':
         return this.#repairGrant(observed, action.fingerprint);
@@ -164,14 +114,14 @@ export class Reconciler {
   /** Makes both sides hold the planned document: what loses is archived, the store is written first, then the workspace, then the base. */
   async #settle(
     observed: Observed,
-    action: Extract<Action, { document: Document }>,
+    action: Settlement,
     lineageOf: (lineage: Lineage, fingerprint: Fingerprint | undefined) => Lineage = extendLineage,
   ): Promise<Verdict | 'again'> {
-    const { key, reading, remote, entry } = observed;
-    const { store, replicaId, hasher, hostSections, lens, workspace, bases } = this.#parts;
+    const { key, text, remote, entry } = observed;
+    const { store, replicaId, hasher, hostSections } = this.#parts;
     const digest = digestOf(action.document, hasher, hostSections);
-    if (action.conflicts.length > 0 && reading.state === 'document') {
-      await store.history?.archive(key, reading.document.text, `lost a merge: ${action.conflicts.join(', ')}`, replicaId);
+    if (action.conflicts.length > 0 && text !== undefined) {
+      await store.history?.archive(key, text, `lost a merge: ${action.conflicts.join(', ')}`, replicaId);
     }
 
     let revision = entry?.revision;
@@ -187,60 +137,79 @@ export class Reconciler {
         return undefined;
       }
       revision = outcome.revision;
-      this.#missedOnce.delete(key);
     }
-    const remoteHalf = { state: 'live' as const, revision, digest };
-
-    const presented = lens.present(action.document, reading.state === 'document' ? reading.document : undefined);
-    let localHalf: LocalHalf;
-    if (reading.state === 'document' && !this.#mustWrite(reading.document, observed.local, presented)) {
-      localHalf = half(digestOf(reading.document, hasher, hostSections), reading.stat);
-    } else {
-      const written = await workspace.write(key, presented, expectedText(reading));
-      if (written.status === 'changed') {
-        const local = observed.base?.local;
-        await bases.set({ key, remote: remoteHalf, ...(local === undefined ? {} : { local }) });
-        return 'again';
-      }
-      localHalf = half(digestOf(presented, hasher, hostSections), written.stat);
-    }
-    await bases.set({ key, local: localHalf, remote: remoteHalf });
-    if (action.kind !== 'adopt') this.#acted(key, action.kind, action.because, action.conflicts);
-    return undefined;
+    return this.#present(observed, action, { state: 'live', revision, digest });
   }
 
-  #mustWrite(now: Document, local: Local, presented: Document): boolean {
+  /** Makes the workspace show what the store holds now. */
+  async #present({ key, reading, base }: Observed, action: Settlement, remote: NonNullable<Base['remote']>): Promise<Verdict | 'again'> {
+    const { hasher, hostSections, lens, workspace, bases, clock } = this.#parts;
+    const now = reading.state === 'document' ? reading.document : undefined;
+    const presented = lens.present(action.document, now);
+    const digest = digestOf(presented, hasher, hostSections);
+    const before: Base = { ...base, key, remote };
+    if (reading.state === 'document' && now !== undefined && this.#isShown(now, presented)) {
+      const unchanged = half(digestOf(now, hasher, hostSections), reading.stat);
+      await bases.set(withLocal(before, unchanged, clock.now()));
+      this.#acted(key, action);
+      return undefined;
+    }
+    const written = await workspace.write(key, presented, expectedText(reading));
+    if (written.status === 'changed') {
+      await bases.set(before);
+      return 'again';
+    }
+    const replaced = now === undefined ? before : { ...before, local: digestOf(now, hasher, hostSections) };
+    const seen = base?.local === undefined ? replaced : withLocal({ ...replaced, local: base.local }, replaced.local, clock.now());
+    await bases.set(withLocal(seen, half(digest, written.stat), clock.now()));
+    if (action.kind === 'repair') this.#repairs.repaired(key);
+    this.#acted(key, action);
+    return now === undefined || !isCredentialKey(key) ? undefined : { verifyInMs: SETTLING_MS };
+  }
+
+  #isShown(now: Document, presented: Document): boolean {
     const { hasher, hostSections } = this.#parts;
-    if (local.state !== 'document' || digestOf(presented, hasher, hostSections).hash !== local.digest.hash) return true;
-    if (now.kind !== 'config' || presented.kind !== 'config') return false;
-    return [...presented.config.sections.keys()].some((name) => !now.config.sections.has(name));
+    if (digestOf(presented, hasher, hostSections).hash !== digestOf(now, hasher, hostSections).hash) return false;
+    if (now.kind !== 'config' || presented.kind !== 'config') return true;
+    return [...presented.config.sections.keys()].every((name) => now.config.sections.has(name));
   }
 
-  async #deleteLocally({ key, reading, local, entry, base }: Observed): Promise<Verdict | 'again'> {
-    const { gate, workspace, bases, store, replicaId } = this.#parts;
-    if (reading.state !== 'document' || local.state !== 'document' || entry === undefined) return undefined;
-    if (!gate.propose(key, 'workspace')) return undefined;
-    if (local.digest.hash !== base?.local?.hash) {
-      await store.history?.archive(key, reading.document.text, 'an older copy, deleted with its credential', replicaId);
+  async #deleteLocally(observed: Observed, isEcho: boolean): Promise<Verdict | 'again'> {
+    const { key, local, text, base } = observed;
+    const { gate, store, replicaId } = this.#parts;
+    if (text === undefined || local.state !== 'document') return undefined;
+    if (base?.retiring === undefined && !isEcho) {
+      if (!gate.propose(key, 'workspace')) return undefined;
+      if (local.digest.hash !== base?.local?.hash) {
+        await store.history?.archive(key, text, 'an older copy, deleted with its credential', replicaId);
+      }
     }
-    const removed = await workspace.remove(key, reading.text);
-    if (removed.status === 'changed') return 'again';
-    gate.carriedOut(key, 'workspace');
-    await bases.delete(key);
-    this.#acted(key, 'delete-local', 'deleted in the store', []);
-    return undefined;
+    const step = await this.#retirement.advance(observed);
+    if (step !== 'removed') return step;
+    if (!isEcho) gate.carriedOut(key, 'workspace');
+    this.#acted(key, { kind: 'delete-local', because: isEcho ? 'CLIProxyAPI brought it back' : 'deleted in the store', conflicts: [] });
+    return this.#retirement.watch;
   }
 
-  async #deleteRemotely({ key, entry, remote }: Observed): Promise<Verdict | 'again'> {
+  async #deleteRemotely({ key, entry, remote, base }: Observed): Promise<Verdict | 'again'> {
     if (entry === undefined || remote.state !== 'document') return undefined;
-    const { gate, bases } = this.#parts;
+    const { gate } = this.#parts;
     if (!gate.propose(key, 'store')) return undefined;
     const outcome = await this.#writes.add({ key, expected: entry.revision, content: null, lineage: entry.lineage });
     if (outcome.status !== 'written') return 'again';
     gate.carriedOut(key, 'store');
-    await bases.delete(key);
-    this.#acted(key, 'delete-remote', 'deleted here', []);
+    await this.#forget(base);
+    this.#acted(key, { kind: 'delete-remote', because: 'deleted here', conflicts: [] });
     return undefined;
+  }
+
+  /** Neither side has the document any more; what stood here is remembered for a while, in case it comes back. */
+  async #forget(base: Base | undefined): Promise<void> {
+    if (base === undefined) return;
+    const { bases, clock } = this.#parts;
+    const rest = forgotten(base, clock.now());
+    if (rest === undefined) await bases.delete(base.key);
+    else if (isInUse(base)) await bases.set(rest);
   }
 
   /**
@@ -248,7 +217,7 @@ export class Reconciler {
    * stays in use, the lineage stays as it is, so that a replica that still has the newest grant wins later.
    */
   async #repairGrant(observed: Observed, wanted: Fingerprint): Promise<Verdict | 'again'> {
-    const { key, remote, local, base } = observed;
+    const { key, remote, local, base, memory } = observed;
     if (remote.state !== 'document' || remote.document.kind !== 'credential') return undefined;
     const whole = await this.#findGrant(key, wanted);
     if (whole !== undefined) {
@@ -261,7 +230,7 @@ export class Reconciler {
         conflicts: [],
       });
     }
-    const action = plan(local, { ...remote, lineage: [] }, base);
+    const action = plan(local, { ...remote, lineage: [] }, base, memory);
     if (action.kind === 'seek-grant') return undefined;
     const verdict = 'document' in action ? await this.#settle(observed, action, (lineage) => lineage) : await this.#act(observed, action);
     this.#parts.emit({ type: 'login-due', key });
@@ -290,14 +259,17 @@ export class Reconciler {
     this.#parts.emit({ type: 'refused', name: key, side, reason });
   }
 
-  #acted(key: DocumentKey, action: ActedKind, because: string, conflicts: readonly string[]): void {
-    this.#parts.emit({ type: 'acted', key, action, because, conflicts });
+  #acted(
+    key: DocumentKey,
+    done: { readonly kind: ActedKind | 'adopt'; readonly because: string; readonly conflicts: readonly string[] },
+  ): void {
+    if (done.kind === 'adopt') return;
+    this.#parts.emit({ type: 'acted', key, action: done.kind, because: done.because, conflicts: done.conflicts });
   }
 }
 
-/** A base whose workspace was lost: nothing that is absent from it counts as deleted. */
-export function withoutLocal({ key, remote }: Base): Base {
-  return remote === undefined ? { key } : { key, remote };
+function planOf({ local, remote, base, memory }: Observed): Action {
+  return plan(local, remote, base, memory);
 }
 
 export function sameStat(a: StatHint, b: StatHint): boolean {

@@ -33,6 +33,7 @@ export class StatusBoard {
     pull: 0,
     push: 0,
     merge: 0,
+    repair: 0,
     'delete-local': 0,
     'delete-remote': 0,
     conflicts: 0,

@@ -2,6 +2,7 @@ import type { Digest } from '../documents/digest.js';
 import { credentialFrom, type CredentialDocument } from '../documents/document.js';
 import { grantOf, hasSubstance, isGrantField, issuedOf, refreshTokenOf } from '../documents/grant.js';
 import type { JsonObject } from '../documents/strict-json.js';
+import { NO_ECHO, type Echo } from './echo.js';
 import { isStale, newestOf, type Lineage } from './lineage.js';
 
 export interface CredentialSide {
@@ -28,9 +29,10 @@ export function mergeCredential(
   remote: CredentialSide,
   base: { readonly local: Digest | undefined; readonly remote: Digest | undefined },
   lineage: Lineage,
+  echo: Echo = NO_ECHO,
 ): CredentialMerge {
-  const choice = chooseGrant(local, remote, base, lineage);
-  const settings = mergeSettings(local, remote, base);
+  const choice = chooseGrant(local, remote, base, lineage, echo);
+  const settings = mergeSettings(local, remote, base, echo);
   const fields = arrange({ ...settings.fields, ...grantOf(choice.side.document.fields) }, remote.document.fields);
   return {
     document: credentialFrom(fields),
@@ -43,10 +45,12 @@ function mergeSettings(
   local: CredentialSide,
   remote: CredentialSide,
   base: { readonly local: Digest | undefined; readonly remote: Digest | undefined },
+  echo: Echo,
 ) {
   const gutted = !hasSubstance(local.document.fields);
   const guttedRemote = !hasSubstance(remote.document.fields);
   const changedHere: Changed = (name) => {
+    if (echo.fields.has(name)) return false;
     const now = local.digest.fields[name];
     if (base.local === undefined || gutted) return now !== undefined && now !== base.local?.fields[name];
     return now !== base.local.fields[name];
@@ -84,6 +88,7 @@ function chooseGrant(
   remote: CredentialSide,
   base: { readonly local: Digest | undefined; readonly remote: Digest | undefined },
   lineage: Lineage,
+  echo: Echo,
 ): GrantChoice {
   const take = (side: CredentialSide, more: Partial<GrantChoice> = {}): GrantChoice => ({
     side,
@@ -107,7 +112,7 @@ function chooseGrant(
   if (wholeThere && !wholeHere) return take(remote);
   if (wholeHere && !wholeThere) return take(local);
 
-  const changedHere = local.digest.grant !== base.local?.grant || !remembers(lineage, base.remote);
+  const changedHere = !echo.grant && (local.digest.grant !== base.local?.grant || !remembers(lineage, base.remote));
   const changedThere = remote.digest.grant !== base.remote?.grant;
   if (!changedHere) return take(remote);
   if (!changedThere) return take(local);

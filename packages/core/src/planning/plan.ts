@@ -1,11 +1,12 @@
 import type { Digest } from '../documents/digest.js';
-import type { Document } from '../documents/document.js';
+import { credentialFrom, type Document } from '../documents/document.js';
 import { hasSubstance } from '../documents/grant.js';
 import type { Fingerprint } from '../documents/hasher.js';
 import { exhaustive } from '../exhaustive.js';
 import type { Revision } from '../ports/token-store.js';
 import type { Base } from './base.js';
 import { opensTheDoor } from './config-guard.js';
+import { DEFAULT_ECHO_MS, findEcho, hadGrant, NO_ECHO, type Echo, type Recollection } from './echo.js';
 import { isStale, newestOf, type Lineage } from './lineage.js';
 import { mergeConfig } from './merge-config.js';
 import { mergeCredential } from './merge-credential.js';
@@ -36,13 +37,15 @@ export type Remote =
 export type Action =
   | { readonly kind: 'nothing' }
   | {
-      readonly kind: 'adopt' | 'pull' | 'push';
+      /** `repair`: the file is an echo, and is written again as the store has it. */
+      readonly kind: 'adopt' | 'pull' | 'push' | 'merge' | 'repair';
       readonly document: Document;
       readonly because: string;
       readonly conflicts: readonly string[];
     }
-  | { readonly kind: 'merge'; readonly document: Document; readonly because: string; readonly conflicts: readonly string[] }
-  | { readonly kind: 'delete-local' | 'delete-remote' | 'forget' }
+  /** `isEcho`: it was deleted before, and came back from the memory of CLIProxyAPI. */
+  | { readonly kind: 'delete-local'; readonly isEcho: boolean }
+  | { readonly kind: 'delete-remote' | 'forget' }
   /** The document stays where and as it is, on both sides, until someone mends it. */
   | { readonly kind: 'refuse'; readonly side: 'workspace' | 'store'; readonly reason: string }
   /** Look again before concluding that the document vanished from the store. */
@@ -50,17 +53,26 @@ export type Action =
   /** The store holds a grant that was replaced before; the newest one must be found elsewhere. */
   | { readonly kind: 'seek-grant'; readonly fingerprint: Fingerprint };
 
+/** What the clock says about the past, as values. */
+export interface Memory {
+  readonly recent: readonly Recollection[];
+  readonly echoMs: number;
+}
+
+export const NO_MEMORY: Memory = { recent: [], echoMs: DEFAULT_ECHO_MS };
+
 /**
  * Decides what to do with one document. Pure: no I/O, no clock, no randomness. The table of `docs/semantics.md` is this function.
  */
-export function plan(local: Local, remote: Remote, base: Base | undefined): Action {
+export function plan(local: Local, remote: Remote, lastBase: Base | undefined, memory: Memory = NO_MEMORY): Action {
+  const base = lastBase === undefined ? undefined : beforeRetirement(lastBase, local);
   switch (local.state) {
     case 'absent':
       return planAbsent(remote, base);
     case 'blank':
       return planBlank(local.reason, remote);
     case 'document':
-      return planPresent(local, remote, base);
+      return planPresent(local, remote, base, memory);
     default:
       return exhaustive(local);
   }
@@ -92,8 +104,9 @@ function planBlank(reason: string, remote: Remote): Action {
   return { kind: 'refuse', side: 'workspace', reason };
 }
 
-function planPresent(local: Extract<Local, { state: 'document' }>, remote: Remote, base: Base | undefined): Action {
+function planPresent(local: Extract<Local, { state: 'document' }>, remote: Remote, base: Base | undefined, memory: Memory): Action {
   const changedHere = local.digest.hash !== base?.local?.hash;
+  const echo = echoIn(local, remote, base, memory);
   switch (remote.state) {
     case 'absent': {
       if (!isWhole(local.document)) return refuseGutted();
@@ -105,20 +118,21 @@ function planPresent(local: Extract<Local, { state: 'document' }>, remote: Remot
       if (!isWhole(local.document)) return refuseGutted();
       if (base?.local !== undefined && local.document.kind === 'credential') {
         const stale = isStale(local.digest.fingerprint, remote.lineage);
-        if (!changedHere || stale) return { kind: 'delete-local' };
+        if (!changedHere || stale) return { kind: 'delete-local', isEcho: false };
       }
+      if (echo.whole && isRemembered(local, memory)) return { kind: 'delete-local', isEcho: true };
       if (base?.local === undefined && isStale(local.digest.fingerprint, remote.lineage)) {
         return { kind: 'refuse', side: 'workspace', reason: 'it is an older copy of a credential that was deleted' };
       }
       return push(
-        local.document,
+        withoutRetirement(local.document, base),
         local.document.kind === 'config' ? 'a deletion of config.yaml does not travel' : 'edited here, which beats the deletion',
       );
     }
     case 'blank':
       return isWhole(local.document) ? push(local.document, `the stored document cannot be used: ${remote.reason}`) : refuseGutted();
     case 'document':
-      return planBoth(local, remote, base);
+      return planBoth(local, remote, base, echo);
     default:
       return exhaustive(remote);
   }
@@ -128,6 +142,7 @@ function planBoth(
   local: Extract<Local, { state: 'document' }>,
   remote: Extract<Remote, { state: 'document' }>,
   base: Base | undefined,
+  echo: Echo,
 ): Action {
   const storeIsStale = isStale(remote.digest.fingerprint, remote.lineage);
   if (local.digest.hash === remote.digest.hash && !storeIsStale) {
@@ -155,12 +170,16 @@ function planBoth(
     );
     return { kind, document: merged.document, because: becauseOf(kind), conflicts: merged.conflicts };
   }
+  if (echo.whole && !storeIsStale && isWhole(remote.document)) {
+    return { kind: 'repair', document: remote.document, because: 'CLIProxyAPI saved its older copy', conflicts: [] };
+  }
   if (local.document.kind === 'credential' && remote.document.kind === 'credential') {
     const merged = mergeCredential(
       { document: local.document, digest: local.digest },
       { document: remote.document, digest: remote.digest },
       halves,
       remote.lineage,
+      echo,
     );
     const newest = newestOf(remote.lineage);
     if (merged.staleInStore && newest !== undefined) return { kind: 'seek-grant', fingerprint: newest };
@@ -168,6 +187,32 @@ function planBoth(
     return { kind, document: merged.document, because: becauseOf(kind), conflicts: merged.conflicts };
   }
   return { kind: 'refuse', side: 'workspace', reason: 'it is of another kind than the stored document' };
+}
+
+/** A file that we disabled, or were about to, in order to delete it is no change: the note says that it is ours. */
+function beforeRetirement(base: Base, local: Local): Base {
+  const { retiring } = base;
+  if (retiring === undefined || local.state !== 'document') return base;
+  return [retiring.original, retiring.retired].includes(local.digest.hash) ? { ...base, local: local.digest } : base;
+}
+
+/** An edit that beats a deletion does not carry on the `disabled` of the retirement. */
+function withoutRetirement(document: Document, base: Base | undefined): Document {
+  if (base?.retiring === undefined || document.kind !== 'credential' || document.fields['disabled'] !== true) return document;
+  const { disabledBefore } = base.retiring;
+  const rest = Object.fromEntries(Object.entries(document.fields).filter(([name]) => name !== 'disabled'));
+  return credentialFrom(disabledBefore === undefined ? rest : { ...rest, disabled: disabledBefore });
+}
+
+function echoIn(local: Extract<Local, { state: 'document' }>, remote: Remote, base: Base | undefined, { recent, echoMs }: Memory): Echo {
+  if (local.document.kind !== 'credential') return NO_ECHO;
+  const lineage = remote.state === 'absent' ? [] : remote.lineage;
+  return findEcho({ document: local.document, digest: local.digest }, lineage, base, recent, echoMs);
+}
+
+/** True when this very grant stood here a moment ago. */
+function isRemembered(local: Extract<Local, { state: 'document' }>, { recent, echoMs }: Memory): boolean {
+  return recent.some((old) => old.ageMs <= echoMs && hadGrant(old, local.digest));
 }
 
 /** True when the store still shows what it last showed, whatever revision that has now. */

@@ -56,7 +56,12 @@ export interface Workspace {
    * @throws TokenmirrorError WORKSPACE_DENIED
    */
   write(key: DocumentKey, document: Document, expected: string | undefined): Promise<WorkspaceWrite>;
+  /** Removes the file if it still has the text `expected`. */
   remove(key: DocumentKey, expected: string): Promise<WorkspaceWrite>;
+  /** True while a file that stood here is kept, for somebody may still write into it. */
+  keepsReplaced(key: DocumentKey): boolean;
+  /** What was written into files that stood here after `write` or `remove` had taken their place; each text once. */
+  late(key: DocumentKey): Promise<readonly string[]>;
   /** Calls back with keys to look at, or `undefined` for "look at everything". A hint only. */
   watch(hint: (key: DocumentKey | undefined) => void): Promise<() => Promise<void>>;
 }

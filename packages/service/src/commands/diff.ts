@@ -31,6 +31,7 @@ function describe(name: string, action: Action): PlannedChange[] {
     case 'pull':
     case 'push':
     case 'merge':
+    case 'repair':
       return one(action.because, action.conflicts);
     case 'delete-local':
       return one('deleted in the store');

@@ -101,6 +101,12 @@ export const OPTIONS = {
     default: '30s',
     description: 'How often the files are compared with what was last seen; file events only make it sooner',
   },
+  'echo-window': {
+    type: 'duration',
+    group: 'Replication',
+    default: '5s',
+    description: 'For how long a replaced content that comes back is taken for CLIProxyAPI saving its older copy, and not for an edit',
+  },
   'max-document-size': { type: 'size', group: 'Replication', default: '1MiB', description: 'Larger files and rows are refused' },
   'history-length': { type: 'count', group: 'Replication', default: '20', description: 'Versions kept of each document' },
   'host-sections': {
