@@ -14,7 +14,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'store-conformance': ['core'],
   service: ['core', 'files', 'workspace', 'store-filesystem', 'store-postgres'],
   cli: ['core', 'service'],
-  testkit: [],
+  testkit: ['core'],
 };
 
 /** What the domain may use of the platform: computation only. */

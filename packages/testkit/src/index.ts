@@ -6,3 +6,7 @@ export * from './temporary-directory.js';
 export * from './daemon-process.js';
 export * from './silent-proxy.js';
 export * from './credential-files.js';
+export * from './cliproxy/cliproxy-process.js';
+export { FACTS, FACT_NAMES, VERSIONS, type Fact, type Flavour } from './cliproxy/facts.js';
+export * from './provider/provider.js';
+export * from './provider/provider-server.js';

@@ -1,0 +1,94 @@
+import { API_KEY, MANAGEMENT_KEY, VERSIONS, REAL_BINARY_VARIABLE } from '@tokenmirror/testkit';
+import { mustBe, type Clause } from './world.js';
+
+export const MANAGEMENT: readonly Clause[] = [
+  {
+    proves: 'management-needs-secret',
+    title: 'without a secret the management API is not there',
+    run: async (world) => {
+      world.cpa.port = 0;
+      await world.cpa.start();
+      await world.cpa.end();
+      await world.cpa.start(world.cpa.configText('', ''));
+      mustBe('it answers 404', (await world.cpa.manage('GET', '/api-keys')).status === 404);
+    },
+  },
+  {
+    proves: 'bans-after-five',
+    title: 'five wrong keys ban the address, the right key included, on HTTP and RESP alike',
+    run: async (world) => {
+      const { cpa } = world;
+      await cpa.start();
+      for (let n = 0; n < 5; n += 1) mustBe('it answers 401', (await cpa.manage('GET', '/api-keys', undefined, 'wrong')).status === 401);
+      const banned = await cpa.manage('GET', '/api-keys');
+      mustBe('the right key is refused', banned.status === 403 && banned.text.includes('IP banned due to too many failed attempts'));
+      const [auth] = await cpa.resp(['AUTH', MANAGEMENT_KEY]);
+      mustBe('on RESP too', auth?.startsWith('+OK') === false);
+    },
+  },
+  {
+    proves: 'refuses-empty-items',
+    title: 'an empty list of keys is refused in `items` and accepted as an array, which opens the proxy',
+    run: async (world) => {
+      const { cpa } = world;
+      await cpa.start();
+      mustBe('`items` is refused', (await cpa.manage('PUT', '/api-keys', { items: [] })).status === 400);
+      mustBe('keys are needed still', (await world.models(undefined)) === 401);
+      mustBe('a list is taken', (await cpa.manage('PUT', '/api-keys', [API_KEY, 'sk-second'])).status === 200);
+      await world.soon('the second key is let in', async () => (await world.models('sk-second')) === 200);
+      mustBe('the empty array is taken', (await cpa.manage('PUT', '/api-keys', [])).status === 200);
+      await world.soon('everyone is let in', async () => (await world.models(undefined)) === 200);
+    },
+  },
+  {
+    proves: 'delete-absent-is-ok',
+    title: 'PATCH appends what it does not find, DELETE of what is not there is answered with 200',
+    run: async (world) => {
+      const { cpa } = world;
+      await cpa.start();
+      mustBe('PATCH appends', (await cpa.manage('PATCH', '/api-keys', { old: 'sk-absent', new: 'sk-appended' })).status === 200);
+      const { text } = await cpa.manage('GET', '/api-keys');
+      mustBe('both are listed', JSON.stringify(JSON.parse(text)) === JSON.stringify({ 'api-keys': [API_KEY, 'sk-appended'] }));
+      mustBe('DELETE answers 200', (await cpa.manage('DELETE', '/api-keys?value=sk-never-there')).status === 200);
+    },
+  },
+  {
+    proves: 'keeps-comments',
+    title: 'a management call that changes the config keeps its comments, and the inode',
+    run: async (world) => {
+      await world.cpa.start();
+      mustBe('it is taken', (await world.cpa.manage('PUT', '/usage-statistics-enabled', { value: true })).status === 200);
+      await world.soon('it is in the file', () => /usage-statistics-enabled: true/.test(world.config()));
+      mustBe('the comment is there', world.config().includes('# who may use the proxy'));
+    },
+  },
+  {
+    proves: 'resp-needs-auth',
+    title: 'the RESP port wants AUTH first, and knows few commands',
+    run: async (world) => {
+      await world.cpa.start();
+      const [before, auth, unknown, empty] = await world.cpa.resp(
+        ['LPOP', 'usage'],
+        ['AUTH', MANAGEMENT_KEY],
+        ['PING'],
+        ['LPOP', 'usage', '10'],
+      );
+      mustBe('NOAUTH', before?.startsWith('-NOAUTH') === true);
+      mustBe('AUTH is taken', auth?.startsWith('+OK') === true);
+      mustBe('PING is unknown', unknown?.startsWith('-ERR') === true);
+      mustBe('the queue is empty', empty === '*0\r\n');
+    },
+  },
+  {
+    proves: 'tells-version',
+    title: 'management answers name the version, refusals included',
+    run: async (world) => {
+      await world.cpa.start();
+      const { status, headers } = await world.cpa.manage('GET', '/api-keys', undefined, 'wrong');
+      const version = String(headers['x-cpa-version']);
+      mustBe('401', status === 401);
+      const isReal = process.env[REAL_BINARY_VARIABLE] !== undefined;
+      mustBe('a version', isReal ? /\d/.test(version) : version === VERSIONS[world.flavour]);
+    },
+  },
+];
