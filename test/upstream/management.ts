@@ -1,3 +1,4 @@
+import { renameSync, writeFileSync } from 'node:fs';
 import { API_KEY, MANAGEMENT_KEY, VERSIONS, REAL_BINARY_VARIABLE } from '@tokenmirror/testkit';
 import { mustBe, type Clause } from './world.js';
 
@@ -60,6 +61,21 @@ export const MANAGEMENT: readonly Clause[] = [
       mustBe('it is taken', (await world.cpa.manage('PUT', '/usage-statistics-enabled', { value: true })).status === 200);
       await world.soon('it is in the file', () => /usage-statistics-enabled: true/.test(world.config()));
       mustBe('the comment is there', world.config().includes('# who may use the proxy'));
+    },
+  },
+  {
+    proves: 'management-enforced-by-watch',
+    title: 'in 6.9, after a rename over the config, management calls are answered with 200 and never enforced',
+    flavours: ['6.9'],
+    run: async (world) => {
+      const { cpa } = world;
+      await cpa.start();
+      mustBe('a key is added', (await cpa.manage('PUT', '/api-keys', [API_KEY, 'sk-before'])).status === 200);
+      await world.soon('it is let in', async () => (await world.models('sk-before')) === 200);
+      writeFileSync(`${cpa.configFile}.new`, world.config());
+      renameSync(`${cpa.configFile}.new`, cpa.configFile);
+      mustBe('another is added', (await cpa.manage('PUT', '/api-keys', [API_KEY, 'sk-after'])).status === 200);
+      await world.stays('it is not let in', async () => (await world.models('sk-after')) === 401, 2500);
     },
   },
   {

@@ -169,6 +169,17 @@ describe('an echo', () => {
     replica.show(FIRST);
     expect(replica.settle()).toEqual(['push']);
   });
+
+  test('that arrives while its deletion is on the way is no edit that would beat it', () => {
+    const replica = new Replica(FIRST);
+    replica.store({ ...FIRST, note: 'second' });
+    replica.settle();
+    replica.now += 20;
+    replica.show(FIRST);
+    replica.store(undefined);
+    expect(replica.settle()).toEqual(['delete-local']);
+    expect(replica.stored).toBeUndefined();
+  });
 });
 
 test('a refresh in flight brings its grant, and none of the settings with which it began', () => {

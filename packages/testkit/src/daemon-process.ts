@@ -50,6 +50,7 @@ export class DaemonProcess {
   readonly #env: Readonly<Record<string, string>>;
   #child: ChildProcess | undefined;
   #output = '';
+  #earlier: LogLine[] = [];
 
   constructor(workspace: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
     this.workspace = workspace;
@@ -79,6 +80,11 @@ export class DaemonProcess {
       .map((line) => JSON.parse(line) as LogLine);
   }
 
+  /** What was logged since the first start. */
+  get wholeLog(): readonly LogLine[] {
+    return [...this.#earlier, ...this.log];
+  }
+
   get output(): string {
     return this.#output;
   }
@@ -97,6 +103,7 @@ export class DaemonProcess {
   }
 
   launch(): void {
+    this.#earlier.push(...this.log);
     this.#output = '';
     const args = [COMMAND, 'run', '--workspace', this.workspace, '--log-format', 'json', ...this.#args];
     this.#child = spawn(process.execPath, args, { env: environment(this.#env), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] });

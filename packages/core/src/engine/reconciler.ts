@@ -14,7 +14,7 @@ import { Batcher } from './batcher.js';
 import type { DeletionGate } from './deletion-gate.js';
 import type { ActedKind } from './events.js';
 import { LARGEST_BATCH, Observer, type Observed, type ObserverParts, type Verdict } from './observer.js';
-import { Repairs, SETTLING_MS } from './repairs.js';
+import { Repairs } from './repairs.js';
 import { Retirement } from './retirement.js';
 
 export interface ReconcilerParts extends ObserverParts {
@@ -89,7 +89,7 @@ export class Reconciler {
         return this.#settle(observed, action);
       case 'repair': {
         const pause = this.#repairs.pauseBefore(key);
-        return pause > 0 ? { lookAgainInMs: pause } : this.#settle(observed, action);
+        return pause > 0 ? { verifyInMs: pause } : this.#settle(observed, action);
       }
       case 'delete-local':
         return this.#deleteLocally(observed, action.isEcho);
@@ -162,9 +162,9 @@ export class Reconciler {
     const replaced = now === undefined ? before : { ...before, local: digestOf(now, hasher, hostSections) };
     const seen = base?.local === undefined ? replaced : withLocal({ ...replaced, local: base.local }, replaced.local, clock.now());
     await bases.set(withLocal(seen, half(digest, written.stat), clock.now()));
-    if (action.kind === 'repair') this.#repairs.repaired(key);
     this.#acted(key, action);
-    return now === undefined || !isCredentialKey(key) ? undefined : { verifyInMs: SETTLING_MS };
+    if (now === undefined || !isCredentialKey(key)) return undefined;
+    return { verifyInMs: this.#repairs.written(key, action.kind === 'repair') };
   }
 
   #isShown(now: Document, presented: Document): boolean {

@@ -8,7 +8,7 @@ import type { Workspace } from '../ports/workspace.js';
 import type { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import type { Observed, Verdict } from './observer.js';
-import { SETTLING_MS, type Repairs } from './repairs.js';
+import { FIRST_LOOK_MS, SETTLING_MS, type Repairs } from './repairs.js';
 
 export interface RetirementParts {
   readonly workspace: Workspace;
@@ -43,7 +43,7 @@ export class Retirement {
     const since = this.#since.get(key) ?? clock.monotonic();
     this.#since.set(key, since);
     const remaining = since + RETIRED_MS - clock.monotonic();
-    if (remaining > 0) return { lookAgainInMs: remaining };
+    if (remaining > 0) return { lookAgainInMs: Math.min(remaining, Math.max(FIRST_LOOK_MS, RETIRED_MS - remaining)) };
     const removed = await workspace.remove(key, reading.text);
     if (removed.status === 'changed') return 'again';
     this.#since.delete(key);
@@ -77,7 +77,7 @@ export class Retirement {
     if (original.hash !== retired.hash) {
       const written = await workspace.write(key, disabled, text);
       if (written.status === 'changed') return 'again';
-      repairs.repaired(key);
+      repairs.written(key, base.retiring !== undefined);
       const { retiring } = noted;
       await bases.set({
         ...withLocal({ ...base, local: original }, retired, clock.now()),
@@ -85,6 +85,6 @@ export class Retirement {
       });
     }
     this.#since.set(key, clock.monotonic());
-    return { lookAgainInMs: RETIRED_MS };
+    return { lookAgainInMs: FIRST_LOOK_MS };
   }
 }

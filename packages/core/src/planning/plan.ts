@@ -116,14 +116,12 @@ function planPresent(local: Extract<Local, { state: 'document' }>, remote: Remot
     }
     case 'deleted': {
       if (!isWhole(local.document)) return refuseGutted();
-      if (base?.local !== undefined && local.document.kind === 'credential') {
-        const stale = isStale(local.digest.fingerprint, remote.lineage);
-        if (!changedHere || stale) return { kind: 'delete-local', isEcho: false };
-      }
-      if (echo.whole && isRemembered(local, memory)) return { kind: 'delete-local', isEcho: true };
-      if (base?.local === undefined && isStale(local.digest.fingerprint, remote.lineage)) {
+      if (base?.local !== undefined && local.document.kind === 'credential' && !changedHere) return { kind: 'delete-local', isEcho: false };
+      const isOlder = isStale(local.digest.fingerprint, remote.lineage);
+      if (isOlder && base?.local === undefined && !isRemembered(local, memory)) {
         return { kind: 'refuse', side: 'workspace', reason: 'it is an older copy of a credential that was deleted' };
       }
+      if (isOlder || echo.whole) return { kind: 'delete-local', isEcho: base?.local === undefined };
       return push(
         withoutRetirement(local.document, base),
         local.document.kind === 'config' ? 'a deletion of config.yaml does not travel' : 'edited here, which beats the deletion',

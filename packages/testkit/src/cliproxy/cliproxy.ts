@@ -38,7 +38,9 @@ export class CliProxy {
   readonly #serving: Serving;
   readonly #management: Management;
   readonly #bans: Bans;
+  /** As the management API shows it, and as clients feel it: in 6.9 the first becomes the second through the watch alone. */
   #config: ProxyConfig;
+  #enforced: ProxyConfig;
   #stopWatching: () => void = () => undefined;
   #reloading = false;
 
@@ -49,6 +51,7 @@ export class CliProxy {
     const config = readProxyConfig(disk.readConfig() ?? '');
     if (config === undefined) throw new Error('the config is empty or not valid');
     this.#config = config;
+    this.#enforced = config;
     this.#bans = new Bans(clock, measured.has('bans-after-five'));
     const proxyUrl = (): string | undefined => this.#config.proxyUrl;
     this.#pool = new CredentialPool(parts, (credential) => {
@@ -62,7 +65,9 @@ export class CliProxy {
       bans: this.#bans,
       config: () => this.#config,
       apply: (changed) => {
-        this.#apply(changed);
+        this.#config = changed;
+        const byWatch = (measured.flavour === '6.9') === measured.has('management-enforced-by-watch');
+        if (!byWatch) this.#enforced = changed;
       },
     });
   }
@@ -126,7 +131,7 @@ export class CliProxy {
   }
 
   #letsIn({ headers }: ClientRequest): boolean {
-    const { apiKeys } = this.#config;
+    const { apiKeys } = this.#enforced;
     if (apiKeys.length === 0) return this.#parts.measured.has('empty-list-opens');
     const bearer = (headers['authorization'] ?? '').replace(/^Bearer /i, '');
     return [headers['x-api-key'] ?? '', bearer].some((key) => apiKeys.includes(key));
@@ -137,17 +142,18 @@ export class CliProxy {
     const text = disk.readConfig() ?? '';
     const config = readProxyConfig(text);
     if (config === undefined) {
-      if (!measured.has('ignores-bad-config')) this.#config = { ...this.#config, apiKeys: [], secretKey: '' };
+      if (!measured.has('ignores-bad-config')) this.#take({ ...this.#config, apiKeys: [], secretKey: '' });
       return;
     }
     const isCut = config.apiKeys.length === 0 && config.secretKey === '';
     if (isCut && !measured.has('cut-config-opens')) return;
-    this.#apply(config);
+    this.#take(config);
     await this.#hashSecret();
   }
 
-  #apply(config: ProxyConfig): void {
-    this.#config = { ...config, host: this.#config.host, port: this.#config.port };
+  #take(config: ProxyConfig): void {
+    this.#config = config;
+    this.#enforced = config;
   }
 
   async #hashSecret(): Promise<void> {

@@ -41,6 +41,7 @@ export const FACTS = {
   'refuses-empty-items': 'an empty list of api-keys is refused in `items`, and accepted as an array',
   'delete-absent-is-ok': 'deleting an api-key that is not there is answered with 200',
   'keeps-comments': 'a management call that changes the config keeps its comments',
+  'management-enforced-by-watch': 'in 6.9 a change through the management API is enforced by the config watch only, in 7.2 at once',
   'resp-needs-auth': 'the RESP port answers -NOAUTH before AUTH, and -ERR to what it does not know',
   'tells-version': 'management answers carry X-CPA-VERSION, refusals included',
 } as const satisfies Record<string, string>;

@@ -76,6 +76,11 @@ export class Provider {
     this.#byAccessToken.get(accessToken)?.accessTokens.delete(accessToken);
   }
 
+  /** Every access token that was issued for an account. */
+  tokensOf(email: string): string[] {
+    return [...this.#byAccessToken].filter(([, family]) => family.email === email).map(([token]) => token);
+  }
+
   isAlive(accessToken: string): boolean {
     const family = this.#byAccessToken.get(accessToken);
     return family !== undefined && !family.isRevoked && family.accessTokens.has(accessToken);
