@@ -102,11 +102,11 @@ function pick<T>(items: readonly T[]): T {
 
 /** What the daemons say they did with a credential, in order. */
 function story(name: string): string {
-  const lines = replicas.flatMap(({ daemon }, index) => daemon.wholeLog.map((line) => ({ ...line, replica: index })));
-  const about = lines.filter(({ document }) => document === `auths/${name}`);
-  return about
-    .sort((a, b) => String(a.time).localeCompare(String(b.time)))
-    .map(({ time, replica, msg, because }) => `\n${String(time)} ${String(replica)} ${String(msg)}: ${String(because)}`)
+  return replicas
+    .flatMap(({ daemon }, replica) => daemon.wholeLog.map((line) => ({ replica, line })))
+    .filter(({ line }) => line['document'] === `auths/${name}`)
+    .map(({ replica, line }) => `\n${String(line['time'])} ${String(replica)} ${line.msg}: ${String(line['because'])}`)
+    .sort()
     .join('');
 }
 
