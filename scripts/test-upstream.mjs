@@ -10,6 +10,6 @@ const args = process.argv.slice(2);
 const { status } = spawnSync(
   process.execPath,
   [join(import.meta.dirname, 'test.mjs'), 'test/upstream/contract', ...args.filter((word) => word !== '--slow')],
-  { stdio: 'inherit', env: { ...process.env, ...(args.includes('--slow') ? { TOKENMIRROR_SLOW_TESTS: '1' } : {}) } },
+  { stdio: 'inherit', env: { ...process.env, ...(args.includes('--slow') ? { TOKENMIRROR_TEST_SLOW: '1' } : {}) } },
 );
 process.exit(status ?? 1);

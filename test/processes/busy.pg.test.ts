@@ -17,7 +17,7 @@ import {
 } from '@tokenmirror/testkit';
 
 /** How much is done to each credential; more for a long run by hand. */
-const ROUNDS = Number(process.env['TOKENMIRROR_BUSY_ROUNDS'] ?? 12);
+const ROUNDS = Number(process.env['TOKENMIRROR_TEST_BUSY_ROUNDS'] ?? 12);
 const CREDENTIALS = 8;
 const CLIENTS = 3;
 /** Makes the echoes common that are rare at this load: so long CLIProxyAPI takes to read a changed file. */

@@ -6,7 +6,7 @@ import { World } from './world.js';
 /** A real program is of one flavour, which the caller names. */
 const real = process.env[REAL_BINARY_VARIABLE];
 const flavours: readonly Flavour[] = real === undefined ? ['6.9', '7.2'] : [process.env['CLIPROXYAPI_FLAVOUR'] === '6.9' ? '6.9' : '7.2'];
-const withSlow = process.env['TOKENMIRROR_SLOW_TESTS'] === '1';
+const withSlow = process.env['TOKENMIRROR_TEST_SLOW'] === '1';
 
 afterAll(cleanTemporaryDirectories);
 

@@ -22,6 +22,7 @@ export interface Invocation {
 const ARGUMENT_OF: Readonly<Record<OptionSpec['type'], string>> = {
   path: ' <path>',
   text: ' <text>',
+  url: ' <url>',
   flag: '',
   duration: ' <duration>',
   size: ' <size>',

@@ -8,6 +8,7 @@ export * from './commands/sync.js';
 export * from './commands/verify.js';
 export * from './daemon/daemon.js';
 export * from './daemon/status-file.js';
+export * from './neighbour/neighbour.js';
 export * from './options/option-table.js';
 export * from './options/reference.js';
 export * from './options/settings.js';

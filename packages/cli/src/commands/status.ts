@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { EXIT_ATTENTION } from '@tokenmirror/core';
-import { ReplicaFactory, status as look, type StatusReport } from '@tokenmirror/service';
+import { ReplicaFactory, status as look, type NeighbourReport, type StatusReport } from '@tokenmirror/service';
 import { invoke, print, printJson } from '../context.js';
 import { colorsFor } from '../output/style.js';
 import { distance, localTime, table } from '../output/table.js';
@@ -14,8 +14,21 @@ export async function status(command: Command): Promise<number> {
   const isWell =
     report.store.reachable &&
     report.credentials.every(({ problem }) => problem === undefined) &&
-    !(report.daemon.running && engine?.state === 'degraded');
+    !(report.daemon.running && (engine?.state === 'degraded' || isInTrouble(report.daemon.report?.neighbour)));
   return isWell ? 0 : EXIT_ATTENTION;
+}
+
+function isInTrouble(neighbour: NeighbourReport | undefined): boolean {
+  return neighbour !== undefined && (neighbour.isOpen || neighbour.hasLostConfig);
+}
+
+function describe({ url, answers, flavour, isOpen, hasLostConfig }: NeighbourReport, colors: ReturnType<typeof colorsFor>): string[] {
+  const version = flavour === undefined ? '' : ` (${flavour})`;
+  return [
+    `cliproxy   ${answers ? `answers at ${url}${version}` : `does not answer at ${url}`}`,
+    ...(isOpen ? [colors.red('           it serves everyone, with any key or none: put api-keys into config.yaml')] : []),
+    ...(hasLostConfig ? [colors.red('           it does not go by config.yaml any more (its watch was lost): restart it')] : []),
+  ];
 }
 
 function render({ workspace, store, daemon, credentials }: StatusReport): string {
@@ -44,6 +57,7 @@ function render({ workspace, store, daemon, credentials }: StatusReport): string
     const counts = Object.entries(engine.counts).filter(([, count]) => count > 0);
     if (counts.length > 0)
       lines.push(`           since its start: ${counts.map(([name, count]) => `${name} ${String(count)}`).join(', ')}`);
+    if (report.neighbour !== undefined) lines.push(...describe(report.neighbour, colors));
   }
   if (credentials.length > 0) {
     lines.push(

@@ -5,6 +5,8 @@ import type { Settings } from '../options/settings.js';
 import { LOG, ReplicaFactory, type OpenReplica } from '../replica.js';
 import { SETTINGS } from '../stores/store-provider.js';
 import { StoreRegistry } from '../stores/store-registry.js';
+import { Neighbour } from '../neighbour/neighbour.js';
+import { systemClock } from '../system-clock.js';
 import { VERSION } from '../version.js';
 import { logEvent } from './event-log.js';
 import { StatusFile } from './status-file.js';
@@ -59,6 +61,15 @@ export class Daemon {
       throw error;
     }
     this.#replica = replica;
+    const neighbour = new Neighbour({
+      locations,
+      url: this.#settings['cliproxy-url'],
+      clock: systemClock,
+      log: this.#log,
+      changed: () => {
+        file.changed();
+      },
+    });
     const file = new StatusFile(locations.stateDir, () => ({
       pid: process.pid,
       version: VERSION,
@@ -67,6 +78,7 @@ export class Daemon {
       startedAt,
       writtenAt: Date.now(),
       engine: replica.engine.status,
+      neighbour: neighbour.report,
     }));
     this.#log.info('started', {
       version: VERSION,
@@ -79,12 +91,14 @@ export class Daemon {
     await file.write();
     try {
       if (this.#stopping.signal.aborted) return;
+      neighbour.start();
       await replica.engine.run(replica.session, () => {
         this.#log.info('ready', { afterMs: Date.now() - startedAt });
         void file.write();
         hooks.ready?.();
       });
     } finally {
+      neighbour.stop();
       await replica.close();
       await file.write();
       this.#log.info('stopped');

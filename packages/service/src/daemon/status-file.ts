@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkFormat, CURRENT_FORMAT, type EngineStatus } from '@tokenmirror/core';
 import { replaceFile } from '@tokenmirror/files';
+import type { NeighbourReport } from '../neighbour/neighbour.js';
 
 /** What a daemon says of itself, for `tokenmirror status`. */
 export interface DaemonReport {
@@ -13,6 +14,8 @@ export interface DaemonReport {
   readonly startedAt: number;
   readonly writtenAt: number;
   readonly engine: EngineStatus;
+  /** Absent until it was looked for. */
+  readonly neighbour?: NeighbourReport | undefined;
 }
 
 const FILE = 'status.json';

@@ -1,5 +1,5 @@
 /** How a value is written and what it becomes. */
-export type OptionType = 'path' | 'text' | 'flag' | 'duration' | 'size' | 'count' | 'names' | 'log-level' | 'log-format';
+export type OptionType = 'path' | 'text' | 'url' | 'flag' | 'duration' | 'size' | 'count' | 'names' | 'log-level' | 'log-format';
 
 export interface OptionSpec {
   readonly type: OptionType;
@@ -35,6 +35,12 @@ export const OPTIONS = {
     group: 'Workspace',
     defaultNote: 'config/config.yaml in the workspace; none, and then it is not mirrored, where only an auth directory is given',
     description: 'Config file of CLIProxyAPI; its auth-dir is read where none is given',
+  },
+  'cliproxy-url': {
+    type: 'url',
+    group: 'Workspace',
+    defaultNote: 'from host, port and tls in the config',
+    description: 'Where CLIProxyAPI beside this workspace listens, to see whether it is well',
   },
   'state-dir': {
     type: 'path',

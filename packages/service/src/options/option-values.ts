@@ -27,6 +27,7 @@ const size = z.string().transform((text, context) => {
 const flag = z.union([z.boolean(), z.stringbool()], { error: 'write true or false' });
 const text = z.string().trim().min(1, 'give a value');
 const path = text.transform((value) => (value === '~' || value.startsWith('~/') ? join(homedir(), value.slice(1)) : value));
+const url = z.url({ protocol: /^https?$/, error: 'write an address such as http://127.0.0.1:8317' });
 const count = z.coerce
   .number('write a whole number')
   .int('write a whole number')
@@ -43,6 +44,7 @@ const names = z.string().transform((list) =>
 export const VALUE_SCHEMAS = {
   path,
   text,
+  url,
   flag,
   duration,
   size,

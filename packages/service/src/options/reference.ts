@@ -3,6 +3,7 @@ import { environmentOf, OPTION_NAMES, optionSpec, type OptionSpec } from './opti
 const SYNTAX: Readonly<Record<OptionSpec['type'], string>> = {
   path: 'path',
   text: 'text',
+  url: 'address: `http://127.0.0.1:8317`',
   flag: 'true or false',
   duration: 'duration: `250ms`, `10s`, `2m`, `1h`',
   size: 'size: `512KiB`, `1MiB`',

@@ -1,0 +1,42 @@
+import { readFileSync, statSync } from 'node:fs';
+import { readConfigDocument } from '@tokenmirror/core';
+
+/** What the config says about how CLIProxyAPI can be reached, and by whom. */
+export interface NeighbourConfig {
+  readonly url: URL;
+  readonly apiKeys: readonly string[];
+  /** ms since the epoch. */
+  readonly writtenAt: number;
+}
+
+/** `undefined` where there is no config, or none that CLIProxyAPI would take. */
+export function readNeighbourConfig(configFile: string, url?: string): NeighbourConfig | undefined {
+  let text: string;
+  let writtenAt: number;
+  try {
+    text = readFileSync(configFile, 'utf8');
+    writtenAt = statSync(configFile).mtimeMs;
+  } catch {
+    return undefined;
+  }
+  const reading = readConfigDocument(text);
+  if (reading.state !== 'document' || reading.document.kind !== 'config') return undefined;
+  const { values } = reading.document;
+  const keys = values['api-keys'];
+  return {
+    url: url === undefined ? addressIn(values) : new URL(url),
+    apiKeys: Array.isArray(keys) ? keys.filter((key): key is string => typeof key === 'string' && key !== '') : [],
+    writtenAt,
+  };
+}
+
+const DEFAULT_PORT = 8317;
+
+function addressIn(values: Readonly<Record<string, unknown>>): URL {
+  const host = typeof values['host'] === 'string' ? values['host'].trim() : '';
+  const isEverywhere = host === '' || host === '0.0.0.0' || host === '::' || host === '[::]';
+  const name = isEverywhere ? '127.0.0.1' : host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
+  const port = typeof values['port'] === 'number' ? values['port'] : DEFAULT_PORT;
+  const tls = values['tls'] as { enable?: unknown } | null | undefined;
+  return new URL(`${tls?.enable === true ? 'https' : 'http'}://${name}:${String(port)}`);
+}
