@@ -1,29 +1,15 @@
 import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
-import { credentialFrom, silentLog, type Clock, type DocumentKey } from '@tokenmirror/core';
+import { credentialFrom, silentLog, type DocumentKey } from '@tokenmirror/core';
 import { DirectoryWorkspace, locate, MARKER_NAME, writeMarker } from '@tokenmirror/workspace';
 import { cleanTemporaryDirectories, temporaryDirectory } from '@tokenmirror/testkit';
+import { StillClock } from './still-clock.js';
 
 afterAll(cleanTemporaryDirectories);
 
 const KEY = 'auths/c.json' as DocumentKey;
 const TEXT = '{"type":"claude","access_token":"x"}';
-
-/** Time stands still until the test moves it. */
-class StillClock implements Clock {
-  elapsed = 0;
-  readonly #start = Date.now();
-  now(): number {
-    return this.#start + 3_600_000 + this.elapsed;
-  }
-  monotonic(): number {
-    return this.elapsed;
-  }
-  after(): () => void {
-    return () => undefined;
-  }
-}
 
 async function workspace() {
   const root = temporaryDirectory('workspace');

@@ -1,0 +1,75 @@
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeEach, expect, test } from '@jest/globals';
+import { credentialFrom, silentLog, type DocumentKey } from '@tokenmirror/core';
+import { cleanTemporaryDirectories, temporaryDirectory } from '@tokenmirror/testkit';
+import { DirectoryWorkspace } from '@tokenmirror/workspace';
+import { StillClock } from './still-clock.js';
+
+afterAll(cleanTemporaryDirectories);
+
+const KEY = 'auths/c.json' as DocumentKey;
+const OLD = '{"type":"claude","access_token":"old"}';
+const NEW = credentialFrom({ type: 'claude', access_token: 'new' });
+const LATE = '{"type":"claude","access_token":"late"}';
+
+let authDir: string;
+let clock: StillClock;
+let workspace: DirectoryWorkspace;
+
+beforeEach(async () => {
+  authDir = temporaryDirectory('replaced');
+  clock = new StillClock();
+  workspace = await opened();
+  writeFileSync(join(authDir, 'c.json'), OLD);
+});
+
+async function opened(): Promise<DirectoryWorkspace> {
+  const made = new DirectoryWorkspace({ authDir, configFile: undefined, stateDir: temporaryDirectory('state') }, clock, silentLog, 10_000);
+  await made.recover();
+  return made;
+}
+
+const kept = (): string[] => readdirSync(authDir).filter((name) => name.endsWith('.replaced'));
+
+/** CLIProxyAPI has the file open, and writes after it was replaced or removed. */
+async function writeLate(work: () => Promise<unknown>): Promise<void> {
+  const descriptor = openSync(join(authDir, 'c.json'), 'r+');
+  await work();
+  writeSync(descriptor, LATE, 0);
+  closeSync(descriptor);
+}
+
+test('what is written into a file that was replaced just then is found, once', async () => {
+  await writeLate(() => workspace.write(KEY, NEW, OLD));
+  expect(readFileSync(join(authDir, 'c.json'), 'utf8')).toBe(NEW.text);
+  expect(await workspace.late(KEY)).toEqual([LATE]);
+  expect(await workspace.late(KEY)).toEqual([]);
+  expect(await workspace.late('auths/other.json' as DocumentKey)).toEqual([]);
+});
+
+test('what is written into a file that was removed just then is found too', async () => {
+  await writeLate(() => workspace.remove(KEY, OLD));
+  expect(existsSync(join(authDir, 'c.json'))).toBe(false);
+  expect(await workspace.late(KEY)).toEqual([LATE]);
+});
+
+test('kept files are let go after two minutes, and at the end', async () => {
+  await workspace.write(KEY, NEW, OLD);
+  expect([kept().length, workspace.keepsReplaced(KEY)]).toEqual([1, true]);
+  clock.elapsed += 121_000;
+  expect(await workspace.late(KEY)).toEqual([]);
+  expect([kept().length, workspace.keepsReplaced(KEY)]).toEqual([0, false]);
+
+  await workspace.write(KEY, credentialFrom({ type: 'claude', access_token: 'newer' }), NEW.text);
+  workspace.release();
+  expect(kept()).toEqual([]);
+});
+
+test('a restart finds what was written meanwhile, and takes nothing for new that was there before', async () => {
+  await workspace.write(KEY, NEW, OLD);
+  expect(await (await opened()).late(KEY)).toEqual([]);
+  const [name] = kept();
+  writeFileSync(join(authDir, name ?? ''), LATE);
+  expect(await (await opened()).late(KEY)).toEqual([LATE]);
+});
