@@ -6,8 +6,8 @@ const NAME = 'claude-a.json';
 const CLIENTS = 16;
 
 /** What the program may add to whatever it saves. */
-function withoutOwnFields(fields: Record<string, unknown> | undefined): string {
-  const entries = Object.entries(fields ?? {}).filter(([name]) => name !== 'disabled' && name !== 'claude_device_ids');
+function withoutOwnFields(fields: Record<string, unknown>): string {
+  const entries = Object.entries(fields).filter(([name]) => name !== 'disabled' && name !== 'claude_device_ids');
   return JSON.stringify(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
@@ -26,7 +26,7 @@ export const ECHOES: readonly Clause[] = [
           const after = { ...before, note: `written as number ${String(n)}` };
           await world.put(NAME, after);
           await delay(40);
-          const found = withoutOwnFields(world.cpa.credential(NAME));
+          const found = withoutOwnFields(await world.credential(NAME));
           mustBe(
             'it is the new content or the previous one',
             [before, after].some((fields) => withoutOwnFields(fields) === found),
@@ -63,9 +63,9 @@ export const ECHOES: readonly Clause[] = [
       world.provider.trouble.messageDelayMs = 1500;
       const underWay = Array.from({ length: CLIENTS }, () => world.cpa.message('claude'));
       await delay(300);
-      await world.put(NAME, { ...world.cpa.credential(NAME), disabled: true });
+      await world.put(NAME, { ...(await world.credential(NAME)), disabled: true });
       await delay(600);
-      mustBe('it stayed disabled', world.cpa.credential(NAME)?.['disabled'] === true);
+      mustBe('it stayed disabled', (await world.credential(NAME))['disabled'] === true);
       rmSync(world.path(NAME));
       await Promise.all(underWay);
       await world.stays('it is gone', () => !existsSync(world.path(NAME)), 2000);

@@ -93,7 +93,7 @@ export const FILES: readonly Clause[] = [
       const whole = world.config();
       writeFileSync(world.cpa.configFile, whole.slice(0, whole.indexOf('remote-management')));
       await world.soon('everyone is let in', async () => (await world.models(undefined)) === 200);
-      mustBe('the management API is off', (await world.cpa.manage('GET', '/api-keys')).status === 404);
+      await world.soon('the management API is off', async () => (await world.cpa.manage('GET', '/api-keys')).status === 404);
     },
   },
   {
@@ -140,7 +140,7 @@ export const FILES: readonly Clause[] = [
       await world.put(NAME, fields);
       await world.cpa.start();
       await world.stays('the file is as it was', () => world.text(NAME) === JSON.stringify(fields), 1000);
-      mustBe('it serves', (await world.status()) === 200);
+      await world.soon('it serves', async () => (await world.status()) === 200);
       await world.soon('it has `disabled`', () => world.cpa.credential(NAME)?.['disabled'] === false);
     },
   },
@@ -150,7 +150,7 @@ export const FILES: readonly Clause[] = [
     run: async (world) => {
       const fields = world.claude({ disabled: undefined });
       await world.put(NAME, fields);
-      await world.cpa.start();
+      await world.startLoaded();
       await world.status();
       await world.soon('its keys are sorted', () => {
         const names = Object.keys(world.cpa.credential(NAME) ?? {});

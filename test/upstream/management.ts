@@ -1,4 +1,5 @@
-import { renameSync, writeFileSync } from 'node:fs';
+import { renameSync, statSync, writeFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
 import { API_KEY, MANAGEMENT_KEY, VERSIONS, REAL_BINARY_VARIABLE } from '@tokenmirror/testkit';
 import { mustBe, type Clause } from './world.js';
 
@@ -58,9 +59,11 @@ export const MANAGEMENT: readonly Clause[] = [
     title: 'a management call that changes the config keeps its comments, and the inode',
     run: async (world) => {
       await world.cpa.start();
+      const { ino } = statSync(world.cpa.configFile);
       mustBe('it is taken', (await world.cpa.manage('PUT', '/usage-statistics-enabled', { value: true })).status === 200);
       await world.soon('it is in the file', () => /usage-statistics-enabled: true/.test(world.config()));
       mustBe('the comment is there', world.config().includes('# who may use the proxy'));
+      mustBe('the inode stays', statSync(world.cpa.configFile).ino === ino);
     },
   },
   {
@@ -72,6 +75,7 @@ export const MANAGEMENT: readonly Clause[] = [
       await cpa.start();
       mustBe('a key is added', (await cpa.manage('PUT', '/api-keys', [API_KEY, 'sk-before'])).status === 200);
       await world.soon('it is let in', async () => (await world.models('sk-before')) === 200);
+      await delay(1000);
       writeFileSync(`${cpa.configFile}.new`, world.config());
       renameSync(`${cpa.configFile}.new`, cpa.configFile);
       mustBe('another is added', (await cpa.manage('PUT', '/api-keys', [API_KEY, 'sk-after'])).status === 200);

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { inMs, mustBe, PAST, type Clause, type World } from './world.js';
 
 const NAME = 'claude-a.json';
@@ -34,7 +34,7 @@ export const REFRESHES: readonly Clause[] = [
           () => (world.cpa.credential(name)?.['access_token'] ?? fields['access_token']) !== fields['access_token'],
           1000,
         );
-        mustBe('it expires in the future', Date.parse(String(world.cpa.credential(name)?.['expired'])) > Date.now());
+        mustBe('it expires in the future', Date.parse(String((await world.credential(name))['expired'])) > Date.now());
       }
     },
   },
@@ -61,15 +61,42 @@ export const REFRESHES: readonly Clause[] = [
     },
   },
   {
+    proves: 'sealed-pause',
+    title: 'a credential that gets its refresh token within its lead is refreshed up to half a minute later',
+    slow: true,
+    run: async (world) => {
+      const fields = world.claude({ expired: inMs(HOUR_MS) });
+      await world.put(NAME, { ...fields, refresh_token: undefined });
+      await world.cpa.start();
+      await world.stays('it was looked at', () => true, 7000);
+      await world.put(NAME, { ...fields, expired: PAST });
+      await world.stays('it is not refreshed at once', () => world.provider.counts.tokenCalls === 0, 5000);
+      await world.soon('it is refreshed', () => world.provider.counts.rotations === 1, 40_000);
+    },
+  },
+  {
     proves: 'pauses-after-failure',
     title: 'after a failed refresh the credential is left alone, new files or not',
     run: async (world) => {
       await world.cpa.start();
       await world.put(NAME, world.claude({ expired: PAST, refresh_token: 'sk-ant-ort01-unknown' }));
       await world.soon('it was tried', () => world.provider.counts.tokenCalls > 0);
-      await world.stays('let it fail', () => true, 2000);
+      await world.stays('let it fail', () => true, 8000);
       await world.put(NAME, world.claude({ expired: PAST }));
       await world.stays('it is left alone', () => world.provider.counts.rotations === 0, 6000);
+    },
+  },
+  {
+    proves: 'pauses-after-failure',
+    title: 'five minutes after a failed refresh the credential is refreshed again',
+    slow: true,
+    run: async (world) => {
+      await world.cpa.start();
+      await world.put(NAME, world.claude({ expired: PAST, refresh_token: 'sk-ant-ort01-unknown' }));
+      await world.soon('it was tried', () => world.provider.counts.tokenCalls > 0);
+      await world.stays('let it fail', () => true, 8000);
+      await world.put(NAME, world.claude({ expired: PAST }));
+      await world.soon('it is refreshed', () => world.provider.counts.rotations === 1, 330_000);
     },
   },
   {
@@ -83,13 +110,16 @@ export const REFRESHES: readonly Clause[] = [
     },
   },
   {
-    proves: 'refused-token-is-final',
+    proves: 'used-token-is-final',
     title: 'a used refresh token of Codex is presented once',
     run: async (world) => {
       await world.cpa.start();
-      await world.put('codex-a.json', world.codex({ expired: PAST, refresh_token: 'rt_unknown' }));
-      await world.soon('it was presented', () => world.provider.counts.tokenCalls > 0);
-      await world.stays('it is not presented again', () => world.provider.counts.tokenCalls === 1, 4000);
+      const fields = world.codex({ expired: PAST });
+      await world.put('codex-a.json', fields);
+      await world.soon('it was used', () => world.provider.counts.rotations === 1);
+      await world.put('codex-b.json', { ...fields, email: 'other@example.com' });
+      await world.soon('it was presented again', () => world.provider.counts.tokenCalls === 2);
+      await world.stays('and not a third time', () => world.provider.counts.tokenCalls === 2, 6000);
     },
   },
   {
@@ -109,7 +139,7 @@ export const REFRESHES: readonly Clause[] = [
       const fields = world.claude({ refresh_token: undefined });
       world.provider.kill(String(fields['access_token']));
       await world.put(NAME, fields);
-      await world.cpa.start();
+      await world.startLoaded();
       mustBe('the first answer is 401', (await world.status()) === 401);
       mustBe('the second is 503', (await world.status()) === 503);
     },
@@ -121,10 +151,14 @@ export const REFRESHES: readonly Clause[] = [
       const fields = world.claude({ refresh_token: undefined });
       world.provider.kill(String(fields['access_token']));
       await world.put(NAME, fields);
-      await world.cpa.start();
+      await world.startLoaded();
       await world.status();
       await world.put(NAME, fields);
       await world.stays('the same content changes nothing', async () => (await world.status()) === 503, 500);
+      await world.cpa.manage('POST', `/auth-files?name=${NAME}`, fields);
+      await world.stays('nor does an upload of it', async () => (await world.status()) === 503, 500);
+      writeFileSync(world.path(NAME), `${world.text(NAME)}  \n`);
+      await world.stays('nor does white space', async () => (await world.status()) === 503, 500);
       await world.put(NAME, { ...fields, note: 'changed' });
       await world.soon('it is tried again', async () => (await world.status()) === 401);
     },
@@ -136,7 +170,7 @@ export const REFRESHES: readonly Clause[] = [
       const fields = world.claude();
       world.provider.kill(String(fields['access_token']));
       await world.put(NAME, fields);
-      await world.cpa.start();
+      await world.startLoaded();
       const status = await world.status();
       if (world.flavour === '7.2')
         mustBe('the client gets an answer from a new grant', status === 200 && world.provider.counts.rotations === 1);
@@ -144,13 +178,30 @@ export const REFRESHES: readonly Clause[] = [
     },
   },
   {
+    proves: 'expired-beats-suspension',
+    title: 'a suspended credential is refreshed when its file comes with an expiry in the past',
+    flavours: ['6.9'],
+    run: async (world) => {
+      const fields = world.claude();
+      world.provider.kill(String(fields['access_token']));
+      await world.put(NAME, fields);
+      await world.startLoaded();
+      mustBe('it is dead', (await world.status()) === 401);
+      mustBe('and suspended', (await world.status()) === 503);
+      await world.put(NAME, { ...fields, expired: PAST });
+      await world.soon('it is refreshed', () => hasNewGrant(world, fields), 2000);
+      await world.soon('it serves', async () => (await world.status()) === 200);
+    },
+  },
+  {
     proves: 'refresh-keeps-old-settings',
     title: 'a setting that was made during a refresh is undone by it',
     run: async (world) => {
       const fields = await slowRefresh(world, 1000);
-      await world.put(NAME, { ...fields, note: 'made during the refresh' });
+      await world.put(NAME, { ...fields, note: 'made during the refresh', proxy_url: 'http://127.0.0.1:1', disabled: true });
       await world.soon('the new grant is there', () => hasNewGrant(world, fields));
-      mustBe('the note is gone', world.cpa.credential(NAME)?.['note'] === undefined);
+      const now = await world.credential(NAME);
+      mustBe('they are gone', now['note'] === undefined && now['proxy_url'] === undefined && now['disabled'] === false);
     },
   },
   {
@@ -160,7 +211,7 @@ export const REFRESHES: readonly Clause[] = [
       const fields = await slowRefresh(world, 1000);
       await world.put(NAME, { ...fields, refresh_token: undefined });
       await world.soon('the new grant is there', () => hasNewGrant(world, fields));
-      mustBe('with its refresh token', String(world.cpa.credential(NAME)?.['refresh_token']).startsWith('sk-ant-ort01-'));
+      mustBe('with its refresh token', String((await world.credential(NAME))['refresh_token']).startsWith('sk-ant-ort01-'));
     },
   },
   {

@@ -2,7 +2,16 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { CliProxyProcess, ProviderServer, temporaryDirectory, until, type Fact, type Flavour, type Provider } from '@tokenmirror/testkit';
+import {
+  API_KEY,
+  CliProxyProcess,
+  ProviderServer,
+  temporaryDirectory,
+  until,
+  type Fact,
+  type Flavour,
+  type Provider,
+} from '@tokenmirror/testkit';
 
 /** One measured fact about CLIProxyAPI, as a test that drives nothing but files, HTTP, RESP and the process. */
 export interface Clause {
@@ -114,6 +123,21 @@ export class World {
 
   async models(key: string | undefined): Promise<number> {
     return (await this.cpa.http('GET', '/v1/models', key === undefined ? {} : { authorization: `Bearer ${key}` })).status;
+  }
+
+  /** Starts the program and waits until it has loaded a credential of this service; the port opens before that. */
+  async startLoaded(service: 'claude' | 'codex' = 'claude'): Promise<void> {
+    await this.cpa.start();
+    const model = service === 'claude' ? 'claude-' : 'gpt-';
+    await this.soon('the credential is loaded', async () =>
+      (await this.cpa.http('GET', '/v1/models', { authorization: `Bearer ${API_KEY}` })).text.includes(model),
+    );
+  }
+
+  /** A credential as it stands in its file, once it can be read whole: it is written in place. */
+  async credential(name: string): Promise<Fields> {
+    await this.soon('it can be read', () => this.cpa.credential(name) !== undefined);
+    return this.cpa.credential(name) ?? (await this.credential(name));
   }
 
   /** Something happens within the patience. */

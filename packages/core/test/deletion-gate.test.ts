@@ -27,18 +27,17 @@ const key = (n: number): DocumentKey => `auths/${String(n)}.json` as DocumentKey
 function gateFor(population: number, forced = false) {
   const clock = new ManualClock();
   const decisions: { readonly keys: readonly DocumentKey[]; readonly frozen: boolean }[] = [];
-  const documents = { count: population };
+  const documents = new Set(Array.from({ length: population }, (_, n) => key(n)));
   const gate = new DeletionGate(
     clock,
     forced,
-    () => documents.count,
+    () => documents,
     (keys, frozen) => decisions.push({ keys, frozen }),
   );
   const propose = (...numbers: number[]): boolean[] => numbers.map((n) => gate.propose(key(n), 'store'));
   const carryOut = (n: number): void => {
     if (!gate.propose(key(n), 'store')) throw new Error('not permitted');
-    gate.carriedOut(key(n), 'store');
-    documents.count -= 1;
+    documents.delete(key(n));
   };
   return { clock, gate, decisions, propose, carryOut };
 }

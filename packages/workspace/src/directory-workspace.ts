@@ -12,6 +12,7 @@ import {
   type Document,
   type DocumentKey,
   type LocalReading,
+  type LateText,
   type Log,
   type Presence,
   type RefusedName,
@@ -111,6 +112,7 @@ export class DirectoryWorkspace implements Workspace {
   scan(): Promise<Scan> {
     const files: ScannedFile[] = [];
     const refused: RefusedName[] = [];
+    this.#replaced.expire();
     this.#scanDirectory(this.#locations.authDir, '', files, refused);
     const config = this.#locations.configFile === undefined ? undefined : statOf(this.#locations.configFile);
     if (config !== undefined) files.push({ key: CONFIG_KEY, stat: config });
@@ -139,7 +141,7 @@ export class DirectoryWorkspace implements Workspace {
       case 'changing':
         return { state: 'unsettled', reason: 'it is being written', retryInMs: this.#retryAfter(key) };
       case 'content': {
-        const age = this.#clock.now() - file.mtimeMs;
+        const age = this.#clock.now() - file.written.mtime;
         if (key === CONFIG_KEY && age >= 0 && age < CONFIG_QUIET_MS) {
           return { state: 'unsettled', reason: 'it was written a moment ago', retryInMs: CONFIG_QUIET_MS - age };
         }
@@ -147,7 +149,7 @@ export class DirectoryWorkspace implements Workspace {
         if (reading.state === 'document') {
           this.#unsettledSince.delete(key);
           const stat = age > TIMES_SETTLE_MS ? file.stat : undefined;
-          return { state: 'document', document: reading.document, text: file.bytes.toString('utf8'), stat };
+          return { state: 'document', document: reading.document, text: file.bytes.toString('utf8'), stat, written: file.written };
         }
         const mayBePartial = reading.state === 'blank' || reading.malformed;
         const retryInMs = this.#retryAfter(key);
@@ -195,7 +197,7 @@ export class DirectoryWorkspace implements Workspace {
     return key !== CONFIG_KEY && this.#replaced.holds(this.#pathOf(key));
   }
 
-  late(key: DocumentKey): Promise<readonly string[]> {
+  late(key: DocumentKey): Promise<readonly LateText[]> {
     return Promise.resolve(this.keepsReplaced(key) ? this.#replaced.late(this.#pathOf(key)) : []);
   }
 

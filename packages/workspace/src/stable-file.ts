@@ -1,9 +1,9 @@
 import { closeSync, constants, fstatSync, openSync, readSync, type BigIntStats } from 'node:fs';
-import type { StatHint } from '@tokenmirror/core';
+import type { StatHint, WrittenAt } from '@tokenmirror/core';
 import { hasCode } from '@tokenmirror/files';
 
 export type FileReading =
-  | { readonly state: 'content'; readonly bytes: Buffer; readonly stat: StatHint; readonly mtimeMs: number }
+  | { readonly state: 'content'; readonly bytes: Buffer; readonly stat: StatHint; readonly written: WrittenAt }
   | { readonly state: 'absent' }
   /** A symbolic link, which was not followed. */
   | { readonly state: 'link' }
@@ -38,7 +38,12 @@ export function readWholeFile(path: string, maxBytes: number, followLink = false
     }
     const stat = hintOf(before);
     if (length !== size || !isSame(stat, hintOf(fstatSync(descriptor, { bigint: true })))) return { state: 'changing' };
-    return { state: 'content', bytes: buffer.subarray(0, length), stat, mtimeMs: Number(before.mtimeMs) };
+    return {
+      state: 'content',
+      bytes: buffer.subarray(0, length),
+      stat,
+      written: { mtime: Number(before.mtimeMs), ctime: Number(before.ctimeMs) },
+    };
   } catch (error) {
     return { state: 'unreadable', reason: reasonOf(error) };
   } finally {

@@ -30,6 +30,10 @@ async function opened(): Promise<DirectoryWorkspace> {
   return made;
 }
 
+async function late(space = workspace, key = KEY): Promise<string[]> {
+  return (await space.late(key)).map(({ text }) => text);
+}
+
 const kept = (): string[] => readdirSync(authDir).filter((name) => name.endsWith('.replaced'));
 
 /** CLIProxyAPI has the file open, and writes after it was replaced or removed. */
@@ -40,25 +44,32 @@ async function writeLate(work: () => Promise<unknown>): Promise<void> {
   closeSync(descriptor);
 }
 
-test('what is written into a file that was replaced just then is found, once', async () => {
+test('what is written into a file that was replaced just then is offered until it is taken, a restart included', async () => {
   await writeLate(() => workspace.write(KEY, NEW, OLD));
   expect(readFileSync(join(authDir, 'c.json'), 'utf8')).toBe(NEW.text);
-  expect(await workspace.late(KEY)).toEqual([LATE]);
-  expect(await workspace.late(KEY)).toEqual([]);
-  expect(await workspace.late('auths/other.json' as DocumentKey)).toEqual([]);
+  expect(await late(workspace, 'auths/other.json' as DocumentKey)).toEqual([]);
+  expect(await late()).toEqual([LATE]);
+  workspace.release();
+  const again = await opened();
+  for (const { text, taken } of await again.late(KEY)) {
+    expect(text).toBe(LATE);
+    taken();
+  }
+  expect(await late(again)).toEqual([]);
+  expect(await late(await opened())).toEqual([]);
 });
 
 test('what is written into a file that was removed just then is found too', async () => {
   await writeLate(() => workspace.remove(KEY, OLD));
   expect(existsSync(join(authDir, 'c.json'))).toBe(false);
-  expect(await workspace.late(KEY)).toEqual([LATE]);
+  expect(await late()).toEqual([LATE]);
 });
 
 test('kept files are let go after two minutes, and at the end', async () => {
   await workspace.write(KEY, NEW, OLD);
   expect([kept().length, workspace.keepsReplaced(KEY)]).toEqual([1, true]);
   clock.elapsed += 121_000;
-  expect(await workspace.late(KEY)).toEqual([]);
+  await workspace.scan();
   expect([kept().length, workspace.keepsReplaced(KEY)]).toEqual([0, false]);
 
   await workspace.write(KEY, credentialFrom({ type: 'claude', access_token: 'newer' }), NEW.text);
@@ -66,10 +77,18 @@ test('kept files are let go after two minutes, and at the end', async () => {
   expect(kept()).toEqual([]);
 });
 
-test('a restart finds what was written meanwhile, and takes nothing for new that was there before', async () => {
+test('a restart takes nothing for new that was there before', async () => {
   await workspace.write(KEY, NEW, OLD);
-  expect(await (await opened()).late(KEY)).toEqual([]);
-  const [name] = kept();
-  writeFileSync(join(authDir, name ?? ''), LATE);
-  expect(await (await opened()).late(KEY)).toEqual([LATE]);
+  const again = await opened();
+  expect([await late(again), again.keepsReplaced(KEY)]).toEqual([[], true]);
+});
+
+test('what nobody takes stays for an hour', async () => {
+  await writeLate(() => workspace.write(KEY, NEW, OLD));
+  clock.elapsed += 121_000;
+  await workspace.scan();
+  expect(kept()).toHaveLength(1);
+  clock.elapsed += 3_600_000;
+  await workspace.scan();
+  expect(kept()).toEqual([]);
 });

@@ -15,7 +15,7 @@ const PASS_MS = 30_000;
  */
 export class DeletionGate {
   readonly #clock: Clock;
-  readonly #population: () => number;
+  readonly #documents: () => Iterable<DocumentKey>;
   readonly #decided: (keys: readonly DocumentKey[], frozen: boolean) => void;
   readonly #forced: boolean;
   readonly #proposed = new Map<DocumentKey, DeletionSide>();
@@ -24,11 +24,16 @@ export class DeletionGate {
   #cancel: CancelTimer | undefined;
   #frozen = false;
 
-  /** `population` counts the documents that exist, proposed ones included; `decided` is told of keys to plan again. */
-  constructor(clock: Clock, forced: boolean, population: () => number, decided: (keys: readonly DocumentKey[], frozen: boolean) => void) {
+  /** `documents` are those that exist, proposed ones included; `decided` is told of keys to plan again. */
+  constructor(
+    clock: Clock,
+    forced: boolean,
+    documents: () => Iterable<DocumentKey>,
+    decided: (keys: readonly DocumentKey[], frozen: boolean) => void,
+  ) {
     this.#clock = clock;
     this.#forced = forced;
-    this.#population = population;
+    this.#documents = documents;
     this.#decided = decided;
   }
 
@@ -43,7 +48,10 @@ export class DeletionGate {
 
   /** True when this deletion may be carried out now; else it is considered, and `decided` will tell. */
   propose(key: DocumentKey, side: DeletionSide): boolean {
-    if (this.#permitted.delete(key)) return true;
+    if (this.#permitted.delete(key)) {
+      this.underWay(key, side);
+      return true;
+    }
     if (this.#proposed.get(key) === side) return false;
     this.#proposed.set(key, side);
     this.#cancel ??= this.#clock.after(GATHER_MS, () => {
@@ -53,8 +61,8 @@ export class DeletionGate {
     return false;
   }
 
-  /** The deletion happened; it counts for the judgement of those that follow. */
-  carriedOut(key: DocumentKey, side: DeletionSide): void {
+  /** The deletion was begun; it counts for the judgement of those that follow. */
+  underWay(key: DocumentKey, side: DeletionSide): void {
     this.#done.set(key, { at: this.#clock.monotonic(), side });
   }
 
@@ -78,7 +86,7 @@ export class DeletionGate {
       this.#decided([], false);
       return;
     }
-    const population = this.#population() + done.length;
+    const population = new Set([...this.#documents(), ...this.#done.keys()]).size;
     const suspicious = (['workspace', 'store'] as const).some((side) => {
       const proposed = [...this.#proposed.values()].filter((proposedSide) => proposedSide === side).length;
       return isMassDeletion(proposed + done.filter((one) => one.side === side).length, population);

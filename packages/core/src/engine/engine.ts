@@ -103,7 +103,7 @@ export class Engine {
     this.#gate = new DeletionGate(
       parts.clock,
       options.force,
-      () => [...parts.bases.keys()].filter((key) => isCredentialKey(key) && isInUse(parts.bases.get(key))).length,
+      () => [...parts.bases.keys()].filter((key) => isCredentialKey(key) && isInUse(parts.bases.get(key))),
       (keys, frozen) => {
         if (frozen) emit({ type: 'deletions-frozen', keys });
         else for (const key of keys) this.look(key);

@@ -1,16 +1,16 @@
 import { digestOf } from '../documents/digest.js';
-import type { DocumentKey } from '../documents/document-key.js';
-import { readDocument, type Document } from '../documents/document.js';
+import { credentialPath, isCredentialKey, type DocumentKey } from '../documents/document-key.js';
+import { credentialFrom, readDocument, type Document } from '../documents/document.js';
+import { grantOf, isGrantField } from '../documents/grant.js';
 import type { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import type { Base } from '../planning/base.js';
-import { REFRESH_MS } from '../planning/echo.js';
 import type { Lens } from '../planning/lens.js';
 import type { Local, Memory, Remote } from '../planning/plan.js';
 import type { BaseRecords } from '../ports/base-records.js';
 import type { Clock } from '../ports/clock.js';
 import type { Entry, TokenStore } from '../ports/token-store.js';
-import type { LocalReading, Workspace } from '../ports/workspace.js';
+import type { LocalReading, Workspace, WrittenAt } from '../ports/workspace.js';
 import { Batcher } from './batcher.js';
 import type { EngineEvent } from './events.js';
 
@@ -81,20 +81,32 @@ export class Observer {
       if (purpose === 'act') return { verdict: { lookAgainInMs: reading.confirmInMs } };
       if (workspace.presence() !== 'marked') base = withoutLocal(base);
     }
-    return this.#besideStore(key, reading, reading.state === 'document' ? reading.document : undefined, base, this.#parts.echoMs);
+    const local = reading.state === 'document' ? { document: reading.document, written: reading.written } : undefined;
+    return this.#besideStore(key, reading, local, base);
   }
 
   /**
-   * The same with a content that was written into the file after it had been replaced. Whoever wrote it had the replaced content before them,
-   * so all that it has in common with that is no change.
+   * A content that was written into the file after it had been replaced, beside the store. Only a grant that nobody knows makes it worth anything; its settings are those of
+   * the replaced file, so the store's are taken for them. `later` as long as the file itself is not what was last seen.
    */
-  async observeLate(key: DocumentKey, text: string): Promise<Observed | undefined> {
-    const { workspace, bases, maxDocumentBytes } = this.#parts;
+  async observeLate(key: DocumentKey, text: string): Promise<Observed | 'later' | 'nothing'> {
+    const { workspace, bases, maxDocumentBytes, hasher, hostSections } = this.#parts;
     const late = readDocument(key, text, maxDocumentBytes);
+    if (late.state !== 'document' || late.document.kind !== 'credential') return 'nothing';
     const reading = await workspace.read(key);
-    if (late.state !== 'document' || reading.state === 'unsettled' || reading.state === 'refused') return undefined;
-    const observed = await this.#besideStore(key, reading, late.document, bases.get(key), REFRESH_MS);
-    return 'verdict' in observed ? undefined : observed;
+    const base = bases.get(key);
+    const live = reading.state === 'document' ? digestOf(reading.document, hasher, hostSections).hash : undefined;
+    if ((reading.state !== 'document' && reading.state !== 'absent') || live !== base?.local?.hash) return 'later';
+    const observed = await this.#besideStore(key, reading, { document: late.document, written: undefined }, base);
+    if ('verdict' in observed) return 'later';
+    const { remote } = observed;
+    const { fingerprint } = digestOf(late.document, hasher, hostSections);
+    const lineage = remote.state === 'absent' ? [] : remote.lineage;
+    if (fingerprint === undefined || fingerprint === base?.local?.fingerprint || lineage.includes(fingerprint)) return 'nothing';
+    if (remote.state !== 'document' || remote.document.kind !== 'credential') return observed;
+    const settings = Object.entries(remote.document.fields).filter(([name]) => !isGrantField(name));
+    const document = credentialFrom({ ...Object.fromEntries(settings), ...grantOf(late.document.fields) });
+    return { ...observed, local: { state: 'document', document, digest: digestOf(document, hasher, hostSections) } };
   }
 
   /** The document was seen absent from the store; the next look that finds it so confirms it. */
@@ -105,27 +117,27 @@ export class Observer {
   async #besideStore(
     key: DocumentKey,
     reading: LocalReading,
-    document: Document | undefined,
+    found: { readonly document: Document; readonly written: WrittenAt | undefined } | undefined,
     base: Base | undefined,
-    echoMs: number,
   ): Promise<Observed | { readonly verdict: Verdict }> {
-    const { hasher, hostSections, lens, clock } = this.#parts;
+    const { hasher, hostSections, lens, clock, echoMs } = this.#parts;
     const entry = await this.#reads.add(key);
     const remote = this.#remoteOf(key, entry);
     if (remote === 'refused') return { verdict: undefined };
     const local: Local =
-      document !== undefined
+      found !== undefined
         ? {
             state: 'document',
-            document: lens.absorb(document, remote.state === 'document' ? remote.document : undefined),
-            digest: digestOf(document, hasher, hostSections),
+            document: lens.absorb(found.document, remote.state === 'document' ? remote.document : undefined),
+            digest: digestOf(found.document, hasher, hostSections),
           }
         : reading.state === 'blank'
           ? { state: 'blank', reason: reading.reason }
           : { state: 'absent' };
-    const now = clock.now();
-    const recent = (base?.replaced ?? []).map(({ at, ...old }) => ({ ...old, ageMs: now - at })).filter(({ ageMs }) => ageMs >= 0);
-    return { key, reading, local, text: document?.text, entry, remote, base, memory: { recent, echoMs } };
+    const written = found?.written ?? { mtime: clock.now(), ctime: clock.now() };
+    const recent = (base?.replaced ?? []).map(({ at, ...old }) => ({ ...old, ageMs: ageOf(written, at) }));
+    const memory = { recent, echoMs: isReloaded(key) ? echoMs : Infinity };
+    return { key, reading, local, text: found?.document.text, entry, remote, base, memory };
   }
 
   #remoteOf(key: DocumentKey, entry: Entry | undefined): Remote | 'refused' {
@@ -149,6 +161,19 @@ export class Observer {
 }
 
 /** A base whose workspace was lost: nothing that is absent from it counts as deleted. */
-export function withoutLocal({ key, remote }: Base): Base {
-  return remote === undefined ? { key } : { key, remote };
+export function withoutLocal(base: Base): Base {
+  return Object.fromEntries(Object.entries(base).filter(([name]) => name !== 'local')) as unknown as Base;
+}
+
+/**
+ * How long after a replacement a file was written. By the times of the file, for an echo may be seen much later than it was written; a copy that kept an older time
+ * came when its inode changed. A clock that was put back makes it 0.
+ */
+function ageOf({ mtime, ctime }: WrittenAt, replacedAt: number): number {
+  return Math.max(0, (mtime >= replacedAt ? mtime : ctime) - replacedAt);
+}
+
+/** CLIProxyAPI reads credentials in sub-directories at its start only: what it saves of them is old, however late. */
+function isReloaded(key: DocumentKey): boolean {
+  return !isCredentialKey(key) || !credentialPath(key).includes('/');
 }

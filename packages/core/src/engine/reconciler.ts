@@ -26,6 +26,8 @@ type Settlement = Extract<Action, { document: Document }>;
 
 const TRIES = 10;
 const RECHECK_MS = 1000;
+/** When to look again at what was written late into a file whose successor is not settled yet. */
+const LATE_RETRY_MS = 100;
 
 /** Takes one document through observe → plan → act → record. The only path by which a document is written. */
 export class Reconciler {
@@ -50,7 +52,15 @@ export class Reconciler {
   }
 
   async reconcile(key: DocumentKey): Promise<Verdict> {
-    for (const text of await this.#parts.workspace.late(key)) await this.#takeLate(key, text);
+    const verdict = await this.#reconcileFile(key);
+    for (const { text, taken } of await this.#parts.workspace.late(key)) {
+      if (!(await this.#takeLate(key, text))) return verdict ?? { verifyInMs: LATE_RETRY_MS };
+      taken();
+    }
+    return verdict;
+  }
+
+  async #reconcileFile(key: DocumentKey): Promise<Verdict> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const observed = await this.#observer.observe(key);
       if ('verdict' in observed) return observed.verdict;
@@ -60,15 +70,18 @@ export class Reconciler {
     return { lookAgainInMs: RECHECK_MS };
   }
 
-  /** What CLIProxyAPI wrote into a file that was being replaced just then: an edit like any other, unless nothing in it is new. */
-  async #takeLate(key: DocumentKey, text: string): Promise<void> {
+  /** What CLIProxyAPI wrote into a file that was being replaced just then: a new grant counts. `false` when it is too early to tell. */
+  async #takeLate(key: DocumentKey, text: string): Promise<boolean> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const observed = await this.#observer.observeLate(key, text);
-      if (observed === undefined) return;
-      const action = planOf(observed);
-      if (action.kind !== 'push' && action.kind !== 'merge') return;
-      if ((await this.#settle(observed, action)) !== 'again') return;
+      if (observed === 'nothing') return true;
+      if (observed === 'later') return false;
+      const action = plan(observed.local, observed.remote, undefined);
+      if (action.kind === 'recheck' || action.kind === 'seek-grant') return false;
+      if (action.kind !== 'push' && action.kind !== 'merge') return true;
+      if ((await this.#settle(observed, action)) !== 'again') return true;
     }
+    return false;
   }
 
   async #act(observed: Observed, action: Action): Promise<Verdict | 'again'> {
@@ -79,8 +92,7 @@ export class Reconciler {
     switch (action.kind) {
       case 'nothing': {
         await this.#refreshStat(observed);
-        const watchMs = this.#repairs.foundRight(key);
-        return watchMs > 0 ? { verifyInMs: watchMs } : undefined;
+        return this.#stillWatched(key);
       }
       case 'adopt':
       case 'pull':
@@ -152,7 +164,7 @@ export class Reconciler {
       const unchanged = half(digestOf(now, hasher, hostSections), reading.stat);
       await bases.set(withLocal(before, unchanged, clock.now()));
       this.#acted(key, action);
-      return undefined;
+      return this.#stillWatched(key);
     }
     const written = await workspace.write(key, presented, expectedText(reading));
     if (written.status === 'changed') {
@@ -167,6 +179,12 @@ export class Reconciler {
     return { verifyInMs: this.#repairs.written(key, action.kind === 'repair') };
   }
 
+  /** A file that was written a moment ago is right now, and looked at until it has stayed so. */
+  #stillWatched(key: DocumentKey): Verdict {
+    const watchMs = this.#repairs.foundRight(key);
+    return watchMs > 0 ? { verifyInMs: watchMs } : undefined;
+  }
+
   #isShown(now: Document, presented: Document): boolean {
     const { hasher, hostSections } = this.#parts;
     if (digestOf(presented, hasher, hostSections).hash !== digestOf(now, hasher, hostSections).hash) return false;
@@ -178,7 +196,8 @@ export class Reconciler {
     const { key, local, text, base } = observed;
     const { gate, store, replicaId } = this.#parts;
     if (text === undefined || local.state !== 'document') return undefined;
-    if (base?.retiring === undefined && !isEcho) {
+    if (base?.retiring !== undefined) gate.underWay(key, 'workspace');
+    else if (!isEcho) {
       if (!gate.propose(key, 'workspace')) return undefined;
       if (local.digest.hash !== base?.local?.hash) {
         await store.history?.archive(key, text, 'an older copy, deleted with its credential', replicaId);
@@ -186,7 +205,6 @@ export class Reconciler {
     }
     const step = await this.#retirement.advance(observed);
     if (step !== 'removed') return step;
-    if (!isEcho) gate.carriedOut(key, 'workspace');
     this.#acted(key, { kind: 'delete-local', because: isEcho ? 'CLIProxyAPI brought it back' : 'deleted in the store', conflicts: [] });
     return this.#retirement.watch;
   }
@@ -197,7 +215,6 @@ export class Reconciler {
     if (!gate.propose(key, 'store')) return undefined;
     const outcome = await this.#writes.add({ key, expected: entry.revision, content: null, lineage: entry.lineage });
     if (outcome.status !== 'written') return 'again';
-    gate.carriedOut(key, 'store');
     await this.#forget(base);
     this.#acted(key, { kind: 'delete-remote', because: 'deleted here', conflicts: [] });
     return undefined;

@@ -54,7 +54,7 @@ export interface Base {
   readonly retiring?: Retirement;
 }
 
-/** Older ones cannot come back as an echo; see `REFRESH_MS`. */
+/** Older ones cannot come back as an echo; see `REFRESH_MS`. A clock that was put back keeps them for longer, up to their number. */
 const REMEMBERED_MS = 150_000;
 const MOST_REMEMBERED = 32;
 
@@ -84,7 +84,7 @@ export function forgotten(base: Base, now: number): Base | undefined {
 }
 
 function remembered({ replaced = [] }: Base, now: number): readonly Replaced[] {
-  return replaced.filter(({ at }) => at <= now && now - at <= REMEMBERED_MS);
+  return replaced.filter(({ at }) => now - at <= REMEMBERED_MS);
 }
 
 function replacementOf(before: Digest, after: Digest | undefined, at: number): Replaced {

@@ -15,6 +15,10 @@ export interface Echo {
   readonly grant: boolean;
   /** Nothing in the change is new. */
   readonly whole: boolean;
+  /** The settings went back because a refresh began with them, which is no conflict. */
+  readonly isRefresh: boolean;
+  /** All that changed is what CLIProxyAPI adds by itself. */
+  readonly isOwnAddition: boolean;
 }
 
 /** Default for how long after a replacement the old content is taken for an echo, and not for a person's edit back to it. */
@@ -22,7 +26,7 @@ export const DEFAULT_ECHO_MS = 5000;
 /** A refresh that was in flight writes the settings with which it started; it is over after 93 s. */
 export const REFRESH_MS = 120_000;
 
-export const NO_ECHO: Echo = { fields: new Set(), grant: false, whole: false };
+export const NO_ECHO: Echo = { fields: new Set(), grant: false, whole: false, isRefresh: false, isOwnAddition: false };
 
 /**
  * Finds what of a credential in the workspace is an echo: a grant that the lineage knows as replaced, whatever its age; and what equals a content that was
@@ -40,7 +44,7 @@ export function findEcho(
   if (digest.hash === before?.hash) return NO_ECHO;
   const isGrantChanged = digest.grant !== before?.grant;
   const changed = fieldsThatDiffer(before, digest);
-  if (isGrantChanged && isStale(digest.fingerprint, lineage)) return { fields: new Set(changed), grant: true, whole: true };
+  if (isGrantChanged && isStale(digest.fingerprint, lineage)) return { ...NO_ECHO, fields: new Set(changed), grant: true, whole: true };
 
   const lately = recent.filter(({ ageMs }) => ageMs <= echoMs);
   const isGrantBack = isGrantChanged && lately.some((old) => hadGrant(old, digest));
@@ -51,9 +55,15 @@ export function findEcho(
       (old) => old.fields[name] === (digest.fields[name] ?? null) || (old.fields[name] === null && isOwnDefault(name, document.fields)),
     );
   const fields = new Set(changed.filter(wentBack));
-  const isNothingNew =
-    (!isGrantChanged || isGrantBack) && changed.every((name) => fields.has(name) || isAddedByProxy(name, document.fields, before));
-  return { fields, grant: isGrantBack, whole: (fields.size > 0 || isGrantBack) && isNothingNew };
+  const isOwn = (name: string): boolean => isAddedByProxy(name, document.fields, before);
+  const isNothingNew = (!isGrantChanged || isGrantBack) && changed.every((name) => fields.has(name) || isOwn(name));
+  return {
+    fields,
+    grant: isGrantBack,
+    whole: (fields.size > 0 || isGrantBack) && isNothingNew,
+    isRefresh,
+    isOwnAddition: before !== undefined && !isGrantChanged && changed.every(isOwn),
+  };
 }
 
 /** True when this grant, or the same lack of one, was replaced then. */

@@ -79,7 +79,7 @@ export function plan(local: Local, remote: Remote, lastBase: Base | undefined, m
 }
 
 function planAbsent(remote: Remote, base: Base | undefined): Action {
-  const deletedHere = base?.local !== undefined;
+  const deletedHere = base?.local !== undefined && base.retiring === undefined;
   switch (remote.state) {
     case 'absent':
     case 'deleted':
@@ -116,7 +116,9 @@ function planPresent(local: Extract<Local, { state: 'document' }>, remote: Remot
     }
     case 'deleted': {
       if (!isWhole(local.document)) return refuseGutted();
-      if (base?.local !== undefined && local.document.kind === 'credential' && !changedHere) return { kind: 'delete-local', isEcho: false };
+      if (base?.local !== undefined && local.document.kind === 'credential' && (!changedHere || echo.isOwnAddition)) {
+        return { kind: 'delete-local', isEcho: false };
+      }
       const isOlder = isStale(local.digest.fingerprint, remote.lineage);
       if (isOlder && base?.local === undefined && !isRemembered(local, memory)) {
         return { kind: 'refuse', side: 'workspace', reason: 'it is an older copy of a credential that was deleted' };
@@ -182,7 +184,8 @@ function planBoth(
     const newest = newestOf(remote.lineage);
     if (merged.staleInStore && newest !== undefined) return { kind: 'seek-grant', fingerprint: newest };
     if (!isWhole(merged.document)) return refuseGutted();
-    return { kind, document: merged.document, because: becauseOf(kind), conflicts: merged.conflicts };
+    const undone = echo.isRefresh ? [] : [...echo.fields];
+    return { kind, document: merged.document, because: becauseOf(kind), conflicts: [...merged.conflicts, ...undone] };
   }
   return { kind: 'refuse', side: 'workspace', reason: 'it is of another kind than the stored document' };
 }

@@ -5,13 +5,31 @@ import type { StatHint } from '../planning/base.js';
 /** A file, looked at until it was stable. */
 export type LocalReading =
   /** `text` is what stands there to the letter, to be given back as `expected` in a write. */
-  | { readonly state: 'document'; readonly document: Document; readonly text: string; readonly stat: StatHint | undefined }
+  | {
+      readonly state: 'document';
+      readonly document: Document;
+      readonly text: string;
+      readonly stat: StatHint | undefined;
+      readonly written: WrittenAt;
+    }
   | { readonly state: 'blank'; readonly reason: string; readonly text: string }
   | { readonly state: 'refused'; readonly reason: string }
   /** Not there. Confirmed after a quiet period with its directory and our marker present; else look again after `confirmInMs`. */
   | { readonly state: 'absent'; readonly confirmInMs: number }
   /** It is being written, or its directory is not there; nothing may be concluded. */
   | { readonly state: 'unsettled'; readonly reason: string; readonly retryInMs: number };
+
+/** When a content was written, as its file tells; ms since the epoch. `mtime` may be a copy's, `ctime` is when the file came to be as it is. */
+export interface WrittenAt {
+  readonly mtime: number;
+  readonly ctime: number;
+}
+
+/** What was written into a file that had been replaced or removed. It is offered until it is `taken`. */
+export interface LateText {
+  readonly text: string;
+  readonly taken: () => void;
+}
 
 export interface ScannedFile {
   readonly key: DocumentKey;
@@ -60,8 +78,8 @@ export interface Workspace {
   remove(key: DocumentKey, expected: string): Promise<WorkspaceWrite>;
   /** True while a file that stood here is kept, for somebody may still write into it. */
   keepsReplaced(key: DocumentKey): boolean;
-  /** What was written into files that stood here after `write` or `remove` had taken their place; each text once. */
-  late(key: DocumentKey): Promise<readonly string[]>;
+  /** What was written into files that stood here, after `write` or `remove` had taken their place. */
+  late(key: DocumentKey): Promise<readonly LateText[]>;
   /** Calls back with keys to look at, or `undefined` for "look at everything". A hint only. */
   watch(hint: (key: DocumentKey | undefined) => void): Promise<() => Promise<void>>;
 }

@@ -27,7 +27,7 @@ export interface NeighbourParts {
   readonly changed: () => void;
 }
 
-const EVERY_MS = 15_000;
+const EVERY_MS = 5000;
 /** A change of the config is given this long to take effect: 2 s in the worst reports. */
 const CONFIG_SETTLES_MS = 5000;
 

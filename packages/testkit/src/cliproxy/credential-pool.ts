@@ -99,8 +99,8 @@ export class CredentialPool {
     }
     if (canonical(known.fields) === canonical(fields)) return known;
     known.fields = fields;
-    if (this.#measured.has('changed-value-revives')) known.suspendedUntil = 0;
     this.#changed(known);
+    if (this.#measured.has('changed-value-revives')) known.suspendedUntil = 0;
     return known;
   }
 

@@ -6,7 +6,8 @@ import type { Network, UpstreamAnswer, UpstreamRequest } from './ports.js';
 const CHECK_MS = 5000;
 const ATTEMPTS = 3;
 const ATTEMPT_MS = 30_000;
-const RETRY_MS = 500;
+/** Before the second attempt; before the third it is twice as long. */
+const RETRY_MS = 1000;
 /** After a refresh that failed. */
 const FAILURE_PAUSE_MS = 300_000;
 /** Between two looks at a credential that has no refresh token. */
@@ -49,7 +50,8 @@ export class Refresher {
     const { clock, measured } = this.#parts;
     if (!measured.has('refreshes-when-expired') || textField(credential.fields, 'refresh_token') === '') return;
     const expiry = expiryOf(credential.fields);
-    if (expiry !== undefined && expiry <= clock.now() && this.#mayRefresh(credential)) void this.refresh(credential);
+    const isHeldBack = credential.suspendedUntil > clock.monotonic() && !measured.has('expired-beats-suspension');
+    if (expiry !== undefined && expiry <= clock.now() && !isHeldBack && this.#mayRefresh(credential)) void this.refresh(credential);
   }
 
   /** `true` when the credential has a new access token afterwards. */
@@ -88,7 +90,7 @@ export class Refresher {
     if (!measured.has('refreshes-within-lead') || expiry === undefined || lead === undefined || expiry - lead > clock.now()) return;
     if (!this.#mayRefresh(credential)) return;
     if (textField(fields, 'refresh_token') === '') {
-      credential.pausedUntil = clock.monotonic() + NO_TOKEN_PAUSE_MS;
+      if (measured.has('sealed-pause')) credential.pausedUntil = clock.monotonic() + NO_TOKEN_PAUSE_MS;
       if (!measured.has('serves-without-refresh-token')) this.#parts.pool.forget(credential.path);
     } else void this.refresh(credential);
   }
@@ -105,7 +107,7 @@ export class Refresher {
     const request = tokenRequest(fields);
     if (request === undefined) return undefined;
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-      if (attempt > 0) await new Promise<void>((resolve) => clock.after(RETRY_MS, resolve));
+      if (attempt > 0) await new Promise<void>((resolve) => clock.after(RETRY_MS * attempt, resolve));
       let answer: UpstreamAnswer;
       try {
         answer = await network.send(request, proxyUrl());
@@ -113,8 +115,8 @@ export class Refresher {
         continue;
       }
       if (answer.status === 200) return grantIn(answer.body, fields, clock.now());
-      const isTrouble = answer.status >= 500 || answer.status === 429;
-      if (isTrouble ? !measured.has('retries-5xx') : measured.has('refused-token-is-final')) return undefined;
+      if (answer.status >= 500 && !measured.has('retries-5xx')) return undefined;
+      if (answer.body.includes('refresh_token_reused') && measured.has('used-token-is-final')) return undefined;
     }
     return undefined;
   }

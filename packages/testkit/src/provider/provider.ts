@@ -93,14 +93,15 @@ export class Provider {
   /** `undefined`: the answer is lost. */
   async answer(request: ProviderRequest): Promise<ProviderAnswer | undefined> {
     const path = request.path.split('?')[0];
-    if (request.method === 'POST' && (path === '/v1/oauth/token' || path === '/oauth/token')) return this.#token(request);
+    if (request.method === 'POST' && path === '/v1/oauth/token') return this.#token(request, 'claude');
+    if (request.method === 'POST' && path === '/oauth/token') return this.#token(request, 'codex');
     if (request.method === 'GET' && path === '/api/oauth/profile') return this.#profile(request);
     if (request.method === 'POST' && path === '/v1/messages') return this.#message(request, 'claude');
     if (request.method === 'POST' && path === '/backend-api/codex/responses') return this.#message(request, 'codex');
     return json(404, { error: 'not found' });
   }
 
-  async #token({ body, headers }: ProviderRequest): Promise<ProviderAnswer | undefined> {
+  async #token({ body, headers }: ProviderRequest, service: Service): Promise<ProviderAnswer | undefined> {
     this.counts.tokenCalls += 1;
     const { tokenDelayMs, tokenErrors } = this.trouble;
     if (tokenErrors.times > 0) {
@@ -112,12 +113,12 @@ export class Provider {
       ? new URLSearchParams(body).get('refresh_token')
       : (JSON.parse(body) as { refresh_token?: string }).refresh_token;
     const family = this.#byRefreshToken.get(presented ?? '');
-    if (family === undefined || presented === null || presented === undefined) return refusal(undefined);
+    if (family === undefined || presented === null || presented === undefined) return refusal(service);
     if (family.used.has(presented)) {
       this.counts.reuses += 1;
       family.isRevoked = true;
     }
-    if (family.isRevoked) return refusal(family.service);
+    if (family.isRevoked) return refusal(service);
     family.used.add(presented);
     const grant = this.#grant(family);
     this.counts.rotations += 1;
@@ -177,7 +178,7 @@ function accountOf({ email }: Family) {
   };
 }
 
-function refusal(service: Service | undefined): ProviderAnswer {
+function refusal(service: Service): ProviderAnswer {
   return service === 'codex'
     ? json(400, { error: { code: 'refresh_token_reused', message: 'refresh_token_reused: the token was used already' } })
     : json(400, { error: 'invalid_grant', error_description: 'Refresh token not found or invalid' });
