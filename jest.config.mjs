@@ -24,5 +24,7 @@ export default {
   globalSetup: '<rootDir>/scripts/jest-global-setup.mjs',
   globalTeardown: '<rootDir>/scripts/jest-global-teardown.mjs',
   reporters: ['default', '<rootDir>/scripts/jest-closing-line.mjs'],
+  /** Most tests wait for processes and servers: one worker a core leaves none idle. */
+  maxWorkers: '100%',
   testTimeout: 60_000,
 };

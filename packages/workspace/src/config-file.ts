@@ -1,7 +1,8 @@
 import * as nodeFs from 'node:fs';
 import { dirname, join } from 'node:path';
-import { checkFormat, CURRENT_FORMAT, TokenmirrorError } from '@tokenmirror/core';
+import { checkFormat, CURRENT_FORMAT } from '@tokenmirror/core';
 import { createFile, hasCode, replaceFile, syncDirectory } from '@tokenmirror/files';
+import { denied, diskFull } from './denied.js';
 
 /** The system calls of an update, so that a test can fail or end at each of them. */
 export type ConfigCalls = Pick<
@@ -87,7 +88,7 @@ export class ConfigFile {
       throw denied(this.#path, error);
     }
     ftruncateSync(descriptor, size);
-    throw denied(this.#path, undefined);
+    throw diskFull(this.#path, undefined);
   }
 
   #text(): string | undefined {
@@ -126,16 +127,4 @@ function padded(text: Buffer, length: number): Buffer {
   const result = Buffer.alloc(length, '\n');
   text.copy(result);
   return result;
-}
-
-function denied(path: string, cause: unknown): TokenmirrorError {
-  const full = cause === undefined || hasCode(cause, 'ENOSPC', 'EDQUOT');
-  return new TokenmirrorError(
-    'WORKSPACE_DENIED',
-    full
-      ? `${path} cannot be written: the disk is full`
-      : `${path} cannot be written (${(cause as NodeJS.ErrnoException).code ?? 'unknown error'})`,
-    full ? 'Free some space; the update is tried again by itself.' : 'Give the user that runs Tokenmirror the right to write it.',
-    { cause },
-  );
 }

@@ -1,12 +1,9 @@
-import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
-import { dirname, join, sep } from 'node:path';
+import { statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import {
   CONFIG_KEY,
   credentialPath,
-  messageOf,
-  readCredentialPath,
   readDocument,
-  shownName,
   TokenmirrorError,
   type Clock,
   type Document,
@@ -15,18 +12,17 @@ import {
   type LateText,
   type Log,
   type Presence,
-  type RefusedName,
   type Scan,
-  type ScannedFile,
-  type StatHint,
   type Workspace,
   type WorkspaceWrite,
 } from '@tokenmirror/core';
-import { hasCode, makeDirectory, removeLeftovers, replaceFile } from '@tokenmirror/files';
+import { makeDirectory, removeLeftovers, replaceFile } from '@tokenmirror/files';
 import { ConfigFile } from './config-file.js';
+import { denied } from './denied.js';
+import { DirectoryScan, isBehindLinkOutOf, isLinkOutOf, statOf } from './directory-scan.js';
 import type { Locations } from './locations.js';
 import { readMarker, writeMarker } from './marker.js';
-import { hintOf, readWholeFile } from './stable-file.js';
+import { readWholeFile } from './stable-file.js';
 import { ReplacedFiles } from './replaced-files.js';
 import { Watcher } from './watcher.js';
 
@@ -83,7 +79,7 @@ export class DirectoryWorkspace implements Workspace {
       this.#replicaId ??= readMarker(this.#locations.authDir);
       return this.#replicaId;
     } catch (error) {
-      throw this.#denied(this.#locations.authDir, error);
+      throw denied(this.#locations.authDir, error);
     }
   }
 
@@ -105,15 +101,13 @@ export class DirectoryWorkspace implements Workspace {
       await writeMarker(this.#locations.authDir, replicaId);
       this.#replicaId = replicaId;
     } catch (error) {
-      throw this.#denied(this.#locations.authDir, error);
+      throw denied(this.#locations.authDir, error);
     }
   }
 
   scan(): Promise<Scan> {
-    const files: ScannedFile[] = [];
-    const refused: RefusedName[] = [];
     this.#replaced.expire();
-    this.#scanDirectory(this.#locations.authDir, '', files, refused);
+    const { files, refused } = new DirectoryScan(this.#locations.authDir);
     const config = this.#locations.configFile === undefined ? undefined : statOf(this.#locations.configFile);
     if (config !== undefined) files.push({ key: CONFIG_KEY, stat: config });
     return Promise.resolve({ files, refused });
@@ -125,9 +119,11 @@ export class DirectoryWorkspace implements Workspace {
 
   #readNow(key: DocumentKey): LocalReading {
     const path = this.#pathOf(key);
-    if (this.#isBehindLink(key)) return { state: 'refused', reason: 'its directory is a symbolic link that leaves the workspace' };
+    if (key !== CONFIG_KEY && credentialPath(key).includes('/') && isBehindLinkOutOf(this.#locations.authDir, path))
+      return { state: 'refused', reason: 'its directory is a symbolic link that leaves the workspace' };
     let file = readWholeFile(path, this.#maxBytes);
-    if (file.state === 'link' && !this.#leavesWorkspace(path)) file = readWholeFile(path, this.#maxBytes, true);
+    if (file.state === 'link' && (key === CONFIG_KEY || !isLinkOutOf(this.#locations.authDir, path)))
+      file = readWholeFile(path, this.#maxBytes, true);
     if (file.state !== 'absent') this.#absentSince.delete(key);
     switch (file.state) {
       case 'absent':
@@ -177,7 +173,7 @@ export class DirectoryWorkspace implements Workspace {
           : await replaceFile(path, document.text, { confirm: () => this.#isToBeReplaced(path, expected) });
       return done ? { status: 'written', stat: undefined } : { status: 'changed' };
     } catch (error) {
-      throw this.#denied(path, error);
+      throw denied(path, error);
     }
   }
 
@@ -188,7 +184,7 @@ export class DirectoryWorkspace implements Workspace {
         const isGone = this.#stillHas(path, expected) && this.#replaced.takeAway(path, expected);
         resolve(isGone ? { status: 'written', stat: undefined } : { status: 'changed' });
       } catch (error) {
-        throw this.#denied(path, error);
+        throw denied(path, error);
       }
     });
   }
@@ -249,68 +245,4 @@ export class DirectoryWorkspace implements Workspace {
     if (file.state === 'absent') return expected === undefined;
     return file.state === 'content' && expected !== undefined && file.bytes.equals(Buffer.from(expected));
   }
-
-  #scanDirectory(directory: string, prefix: string, files: ScannedFile[], refused: RefusedName[]): void {
-    let entries;
-    try {
-      entries = readdirSync(directory, { withFileTypes: true });
-    } catch (error) {
-      if (prefix === '') throw this.#denied(directory, error);
-      refused.push({ name: shownName(prefix), reason: 'the directory cannot be read by this user' });
-      return;
-    }
-    for (const entry of entries) {
-      const path = `${prefix}${entry.name}`;
-      if (entry.isDirectory()) {
-        if (!entry.name.startsWith('.')) this.#scanDirectory(join(directory, entry.name), `${path}/`, files, refused);
-        continue;
-      }
-      const reading = readCredentialPath(path);
-      if (!reading.ok) {
-        if (!reading.ignored) refused.push({ name: shownName(path), reason: reading.reason });
-        continue;
-      }
-      if (entry.isSymbolicLink() && this.#leavesWorkspace(join(directory, entry.name))) {
-        refused.push({ name: path, reason: 'it is a symbolic link that leaves the workspace' });
-        continue;
-      }
-      const stat = statOf(join(directory, entry.name));
-      if (stat !== undefined) files.push({ key: reading.key, stat });
-    }
-  }
-
-  #isBehindLink(key: DocumentKey): boolean {
-    if (key === CONFIG_KEY || !credentialPath(key).includes('/')) return false;
-    try {
-      return !(realpathSync(dirname(this.#pathOf(key))) + sep).startsWith(realpathSync(this.#locations.authDir) + sep);
-    } catch {
-      return false;
-    }
-  }
-
-  #leavesWorkspace(path: string): boolean {
-    if (path === this.#locations.configFile) return false;
-    if (!(lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() ?? false)) return false;
-    try {
-      return !realpathSync(path).startsWith(realpathSync(this.#locations.authDir) + sep);
-    } catch {
-      return true;
-    }
-  }
-
-  #denied(path: string, error: unknown): unknown {
-    if (error instanceof TokenmirrorError || (error as NodeJS.ErrnoException).syscall === undefined) return error;
-    const full = hasCode(error, 'ENOSPC', 'EDQUOT');
-    return new TokenmirrorError(
-      'WORKSPACE_DENIED',
-      full ? `${path} cannot be written: the disk is full` : `${path} cannot be used (${messageOf(error)})`,
-      full ? 'Free some space; it is tried again by itself.' : 'Check the disk, and that the user that runs Tokenmirror may write there.',
-      { cause: error },
-    );
-  }
-}
-
-function statOf(path: string): StatHint | undefined {
-  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stat?.isFile() === true ? hintOf(stat) : undefined;
 }

@@ -43,6 +43,11 @@ export function grantOf(fields: JsonObject): JsonObject {
   return Object.fromEntries(Object.entries(fields).filter(([name]) => isGrantField(name)));
 }
 
+/** The settings of one credential with the grant of another. */
+export function withGrantOf(settings: JsonObject, grant: JsonObject): JsonObject {
+  return { ...Object.fromEntries(Object.entries(settings).filter(([name]) => !isGrantField(name))), ...grantOf(grant) };
+}
+
 export function accessTokenOf(fields: JsonObject): string | undefined {
   return tokenOf(fields, 'access_token', 'accessToken') ?? nonBlank(fields['token']);
 }

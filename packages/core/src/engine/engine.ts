@@ -1,22 +1,23 @@
 import { isCredentialKey, type DocumentKey } from '../documents/document-key.js';
 import { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
-import { isOutage, messageOf, TokenmirrorError } from '../errors.js';
+import { messageOf, TokenmirrorError } from '../errors.js';
 import { workspaceLens } from '../planning/lens.js';
 import { isInUse } from '../planning/base.js';
 import type { Action } from '../planning/plan.js';
 import type { BaseRecords } from '../ports/base-records.js';
 import type { Clock, RandomSource } from '../ports/clock.js';
-import type { ClusterIdentity, Cursor, TokenStore } from '../ports/token-store.js';
+import type { ClusterIdentity, TokenStore } from '../ports/token-store.js';
 import type { Workspace } from '../ports/workspace.js';
-import { backoffMs } from './backoff.js';
 import { DeletionGate } from './deletion-gate.js';
 import { Differences } from './differences.js';
 import { DocumentQueue } from './document-queue.js';
 import type { EngineEvent } from './events.js';
+import { isStoreTrouble, Outage } from './outage.js';
 import { Reconciler } from './reconciler.js';
 import { Registration } from './registration.js';
 import { StatusBoard, type EngineStatus } from './status-board.js';
+import { StoreFeed } from './store-feed.js';
 import { Timers } from './timers.js';
 
 export interface EngineParts {
@@ -65,14 +66,10 @@ export class Engine {
   /** Documents that are not settled, and settled ones to be looked at once more. */
   readonly #waiting: Timers<DocumentKey>;
   readonly #verifying: Timers<DocumentKey>;
-  /** Documents to look at once the store is back. */
-  readonly #missedInOutage = new Set<DocumentKey>();
+  readonly #outage: Outage;
   /** Documents that could not be read or written here; the next sweep tries again. */
   readonly #retries = new Set<DocumentKey>();
-  #cursor: Cursor | undefined;
-  #outageAttempts = 0;
-  #polling: Promise<void> | undefined;
-  #pollAgain = false;
+  readonly #feed: StoreFeed;
   #registration: Registration | undefined;
   #closers: (() => Promise<void>)[] = [];
   #stopped = false;
@@ -99,6 +96,14 @@ export class Engine {
     const emit = (event: EngineEvent): void => {
       this.#board.note(event);
     };
+    this.#outage = new Outage({
+      board: this.#board,
+      timers: this.#timers,
+      random: parts.random,
+      tryToHeal: () => {
+        this.#background(this.#tryToHeal());
+      },
+    });
     this.#queue = new DocumentQueue((key) => this.#work(key), CONCURRENCY);
     this.#gate = new DeletionGate(
       parts.clock,
@@ -110,6 +115,17 @@ export class Engine {
         this.#wakeAll();
       },
     );
+    this.#feed = new StoreFeed({
+      store: parts.store,
+      isPaused: () => this.#board.isOut || this.#stopped,
+      take: async (listing) => {
+        for (const key of this.#differences.inStore(listing)) this.look(key);
+        if (listing.complete) await this.#sweep();
+      },
+      background: (task) => {
+        this.#background(task);
+      },
+    });
     const { workspace, store, bases, replicaId } = parts;
     const { hostSections, maxDocumentBytes } = options;
     this.#reconciler = new Reconciler({
@@ -145,7 +161,7 @@ export class Engine {
   /** Looks at one document soon. */
   look(key: DocumentKey): void {
     if (this.#stopped || !this.#parts.workspace.holds(key)) return;
-    if (this.#board.isOut) this.#missedInOutage.add(key);
+    if (this.#board.isOut) this.#outage.missed(key);
     else this.#queue.add(key);
   }
 
@@ -154,8 +170,7 @@ export class Engine {
    * @throws TokenmirrorError of the store, which is left to the caller
    */
   async pass(): Promise<void> {
-    const listing = await this.#parts.store.list();
-    this.#cursor = listing.cursor;
+    const listing = await this.#feed.everything();
     for (const key of await this.#differences.anywhere(listing)) this.look(key);
     await this.settled();
     this.#board.synced();
@@ -193,13 +208,13 @@ export class Engine {
         if (store.watch === undefined) return;
         await this.#attach(
           store.watch(() => {
-            this.#poll();
+            this.#feed.hint();
           }),
         );
       });
       await this.#throughOutages(() => this.pass());
       this.#every('sweep', this.#options.sweepMs, () => this.#sweep());
-      this.#every('poll', this.#options.pollMs, () => this.#pollOnce());
+      this.#every('poll', this.#options.pollMs, () => this.#feed.ask());
       ready();
       await this.#ended;
     };
@@ -248,7 +263,7 @@ export class Engine {
       else if (verdict !== undefined) this.#lookLater(key, verdict.lookAgainInMs);
     } catch (error) {
       if (isStoreTrouble(error)) {
-        this.#missedInOutage.add(key);
+        this.#outage.missed(key);
         this.#enterOutage(error);
       } else {
         this.#retries.add(key);
@@ -288,53 +303,19 @@ export class Engine {
     for (const key of [...retries, ...changed]) this.look(key);
   }
 
-  /** Asks the store for what changed, soon and never twice at once. */
-  #poll(): void {
-    if (this.#polling !== undefined) this.#pollAgain = true;
-    else this.#background(this.#pollOnce());
-  }
-
-  #pollOnce(): Promise<void> {
-    this.#polling ??= this.#pullChanges().finally(() => {
-      this.#polling = undefined;
-      if (this.#pollAgain) {
-        this.#pollAgain = false;
-        this.#poll();
-      }
-    });
-    return this.#polling;
-  }
-
-  async #pullChanges(): Promise<void> {
-    if (this.#board.isOut || this.#stopped) return;
-    const listing = await this.#parts.store.list(this.#cursor);
-    for (const key of this.#differences.inStore(listing)) this.look(key);
-    this.#cursor = listing.cursor;
-    if (listing.complete) await this.#sweep();
-  }
-
   #enterOutage(error: unknown): void {
-    if (this.#stopped) return;
-    const remedy = error instanceof TokenmirrorError ? error.remedy : '';
-    this.#board.note({ type: 'outage', reason: messageOf(error), remedy });
-    if (this.#timers.has('outage')) return;
-    const wait = backoffMs(this.#outageAttempts, this.#parts.random);
-    this.#outageAttempts += 1;
-    this.#later('outage', wait, () => this.#tryToHeal());
+    if (!this.#stopped) this.#outage.enter(error);
   }
 
   async #tryToHeal(): Promise<void> {
-    const listing = await this.#parts.store.list();
+    const listing = await this.#feed.everything();
     await this.#registration?.check();
-    const missed = [...this.#missedInOutage, ...this.#differences.inStore(listing)];
-    this.#cursor = listing.cursor;
-    this.#board.healed();
-    this.#missedInOutage.clear();
-    for (const key of missed) this.look(key);
+    const changed = this.#differences.inStore(listing);
+    for (const key of [...this.#outage.healed(), ...changed]) this.look(key);
     this.#wakeAll();
     await this.#sweep();
     await this.settled();
-    if (!this.#board.isOut) this.#outageAttempts = 0;
+    if (!this.#board.isOut) this.#outage.isOver();
   }
 
   async #throughOutages(work: () => Promise<void>): Promise<void> {
@@ -383,8 +364,4 @@ export class Engine {
   #wakeAll(): void {
     for (const wake of this.#wake.splice(0)) wake();
   }
-}
-
-function isStoreTrouble(error: unknown): boolean {
-  return isOutage(error) || (error instanceof TokenmirrorError && error.code === 'STORE_DENIED');
 }

@@ -1,7 +1,7 @@
 import { digestOf } from '../documents/digest.js';
 import { credentialPath, isCredentialKey, type DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, readDocument, type Document } from '../documents/document.js';
-import { grantOf, isGrantField } from '../documents/grant.js';
+import { withGrantOf } from '../documents/grant.js';
 import type { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import type { Base } from '../planning/base.js';
@@ -104,8 +104,7 @@ export class Observer {
     const lineage = remote.state === 'absent' ? [] : remote.lineage;
     if (fingerprint === undefined || fingerprint === base?.local?.fingerprint || lineage.includes(fingerprint)) return 'nothing';
     if (remote.state !== 'document' || remote.document.kind !== 'credential') return observed;
-    const settings = Object.entries(remote.document.fields).filter(([name]) => !isGrantField(name));
-    const document = credentialFrom({ ...Object.fromEntries(settings), ...grantOf(late.document.fields) });
+    const document = credentialFrom(withGrantOf(remote.document.fields, late.document.fields));
     return { ...observed, local: { state: 'document', document, digest: digestOf(document, hasher, hostSections) } };
   }
 

@@ -1,7 +1,7 @@
 import { digestOf } from '../documents/digest.js';
 import { isCredentialKey, type DocumentKey } from '../documents/document-key.js';
-import { credentialFrom, readDocument, type Document } from '../documents/document.js';
-import { grantOf, isGrantField } from '../documents/grant.js';
+import { credentialFrom, type Document } from '../documents/document.js';
+import { withGrantOf } from '../documents/grant.js';
 import type { Fingerprint } from '../documents/hasher.js';
 import { exhaustive } from '../exhaustive.js';
 import { forgotten, isInUse, withLocal, type Base, type LocalHalf, type StatHint } from '../planning/base.js';
@@ -13,6 +13,7 @@ import type { LocalReading } from '../ports/workspace.js';
 import { Batcher } from './batcher.js';
 import type { DeletionGate } from './deletion-gate.js';
 import type { ActedKind } from './events.js';
+import { findGrant } from './grant-search.js';
 import { LARGEST_BATCH, Observer, type Observed, type ObserverParts, type Verdict } from './observer.js';
 import { Repairs } from './repairs.js';
 import { Retirement } from './retirement.js';
@@ -236,10 +237,9 @@ export class Reconciler {
   async #repairGrant(observed: Observed, wanted: Fingerprint): Promise<Verdict | 'again'> {
     const { key, remote, local, base, memory } = observed;
     if (remote.state !== 'document' || remote.document.kind !== 'credential') return undefined;
-    const whole = await this.#findGrant(key, wanted);
+    const whole = await findGrant(this.#parts, key, wanted);
     if (whole !== undefined) {
-      const settings = Object.entries(remote.document.fields).filter(([name]) => !isGrantField(name));
-      const document = credentialFrom({ ...Object.fromEntries(settings), ...grantOf(whole) });
+      const document = credentialFrom(withGrantOf(remote.document.fields, whole));
       return this.#settle(observed, {
         kind: 'merge',
         document,
@@ -252,17 +252,6 @@ export class Reconciler {
     const verdict = 'document' in action ? await this.#settle(observed, action, (lineage) => lineage) : await this.#act(observed, action);
     this.#parts.emit({ type: 'login-due', key });
     return verdict;
-  }
-
-  async #findGrant(key: DocumentKey, wanted: Fingerprint) {
-    const { store, hasher, hostSections, maxDocumentBytes } = this.#parts;
-    for (const { id } of (await store.history?.versions(key)) ?? []) {
-      const content = await store.history?.content(key, id);
-      const reading = content === undefined ? undefined : readDocument(key, content, maxDocumentBytes);
-      if (reading?.state !== 'document' || reading.document.kind !== 'credential') continue;
-      if (digestOf(reading.document, hasher, hostSections).fingerprint === wanted) return reading.document.fields;
-    }
-    return undefined;
   }
 
   /** Unchanged content, touched file: remembers the new times, so that the next sweep need not read it. */

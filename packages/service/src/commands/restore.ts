@@ -3,12 +3,11 @@ import {
   digestOf,
   expiryOf,
   extendLineage,
-  grantOf,
   Hasher,
-  isGrantField,
   readDocument,
   shownName,
   TokenmirrorError,
+  withGrantOf,
   type Document,
 } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
@@ -76,8 +75,7 @@ function combine(
 ): { target: Document; restored: RestoreResult['restored'] } {
   if (now === undefined) return { target: then, restored: 'document' };
   if (then.kind !== 'credential' || now.kind !== 'credential') return { target: then, restored: 'settings' };
-  const settings = Object.entries(then.fields).filter(([field]) => !isGrantField(field));
-  if (!withGrant) return { target: credentialFrom({ ...Object.fromEntries(settings), ...grantOf(now.fields) }), restored: 'settings' };
+  if (!withGrant) return { target: credentialFrom(withGrantOf(then.fields, now.fields)), restored: 'settings' };
   const expiry = expiryOf(now.fields);
   if (expiry === undefined || expiry > Date.now()) {
     throw new TokenmirrorError(
