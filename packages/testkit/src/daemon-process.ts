@@ -49,6 +49,8 @@ export class DaemonProcess {
   readonly #args: readonly string[];
   readonly #env: Readonly<Record<string, string>>;
   #child: ChildProcess | undefined;
+  /** A command that runs the daemon, in the same process; for example with fewer rights. */
+  launcher: readonly string[] = [];
   #output = '';
   #earlier: LogLine[] = [];
 
@@ -106,7 +108,8 @@ export class DaemonProcess {
     this.#earlier.push(...this.log);
     this.#output = '';
     const args = [COMMAND, 'run', '--workspace', this.workspace, '--log-format', 'json', ...this.#args];
-    this.#child = spawn(process.execPath, args, { env: environment(this.#env), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] });
+    const [program = process.execPath, ...words] = [...this.launcher, process.execPath, ...args];
+    this.#child = spawn(program, words, { env: environment(this.#env), cwd: '/', stdio: ['ignore', 'ignore', 'pipe'] });
     this.#child.stderr?.on('data', (data: Buffer) => (this.#output += data.toString()));
   }
 

@@ -286,8 +286,14 @@ export class Engine {
   #verifyLater(key: DocumentKey, ms: number): void {
     if (this.#stopped) return;
     this.#verifying.restart(key, ms, () => {
-      this.look(key);
+      this.#background(this.#verify(key));
     });
+  }
+
+  async #verify(key: DocumentKey): Promise<void> {
+    const verdict = await this.#reconciler.verify(key);
+    if (verdict === 'changed') this.look(key);
+    else if (typeof verdict === 'object' && 'verifyInMs' in verdict) this.#verifyLater(key, verdict.verifyInMs);
   }
 
   async #changedFiles(): Promise<Set<DocumentKey>> {

@@ -61,6 +61,18 @@ export class Reconciler {
     return verdict;
   }
 
+  /** A cheap look at a file that was written or removed, without the store: `changed`, or when to look again. */
+  async verify(key: DocumentKey): Promise<Verdict | 'changed'> {
+    const { workspace, bases, hasher, hostSections } = this.#parts;
+    const reading = await workspace.read(key);
+    const left = bases.get(key)?.local?.hash;
+    const isAsLeft =
+      reading.state === 'document'
+        ? digestOf(reading.document, hasher, hostSections).hash === left
+        : reading.state === 'absent' && left === undefined;
+    return isAsLeft && (await workspace.late(key)).length === 0 ? this.#stillWatched(key) : 'changed';
+  }
+
   async #reconcileFile(key: DocumentKey): Promise<Verdict> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const observed = await this.#observer.observe(key);
