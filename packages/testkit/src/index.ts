@@ -1,3 +1,4 @@
+export * from './free-port.js';
 export * from './until.js';
 export * from './postgres-server.js';
 export * from './test-postgres.js';

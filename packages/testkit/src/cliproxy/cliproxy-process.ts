@@ -4,7 +4,7 @@ import { request, type IncomingHttpHeaders } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort } from '../postgres-server.js';
+import { freePort } from '../free-port.js';
 import { until } from '../until.js';
 import type { Fact, Flavour } from './facts.js';
 
