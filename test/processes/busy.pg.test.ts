@@ -16,12 +16,15 @@ import {
   type TestSchema,
 } from '@tokenmirror/testkit';
 
-/** How much is done to each credential; more for a long run by hand. */
-const ROUNDS = Number(process.env['TOKENMIRROR_TEST_BUSY_ROUNDS'] ?? 12);
-const CREDENTIALS = 8;
-const CLIENTS = 3;
-/** Makes the echoes common that are rare at this load: so long CLIProxyAPI takes to read a changed file. */
-const RELOAD_DELAY_MS = 15;
+/** A long run by hand, at about 200 requests a second on each proxy; without it a short one, in which the echoes that are rare at its load are made common. */
+const LONG_RUN = process.env['TOKENMIRROR_TEST_BUSY_ROUNDS'];
+/** How much is done to each credential. */
+const ROUNDS = Number(LONG_RUN ?? 8);
+const CREDENTIALS = LONG_RUN === undefined ? 12 : 30;
+const CLIENTS = LONG_RUN === undefined ? 3 : 4;
+const BETWEEN_REQUESTS_MS = 8;
+/** So long CLIProxyAPI takes to read a changed file, where it is forced. */
+const FORCED = LONG_RUN === undefined ? { reloadDelayMs: 15 } : {};
 const FLAVOURS: readonly Flavour[] = ['7.2', '6.9', '7.2'];
 
 interface Replica {
@@ -48,7 +51,7 @@ beforeEach(async () => {
       workspace,
       proxyUrl: server.url('http'),
       authorityFile: server.authorityFile,
-      reloadDelayMs: RELOAD_DELAY_MS,
+      ...FORCED,
     });
     return { daemon: new DaemonProcess(workspace, [], environment), cpa };
   });
@@ -191,7 +194,7 @@ test('beside busy proxies of either version nothing is undone and nothing comes 
         (async () => {
           while (!isOver) {
             await cpa.message('claude').catch(() => undefined);
-            await delay(10);
+            await delay(BETWEEN_REQUESTS_MS);
           }
         })(),
       );

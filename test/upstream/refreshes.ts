@@ -14,6 +14,15 @@ async function slowRefresh(world: World, ms: number): Promise<Record<string, unk
   return fields;
 }
 
+/** A refresh has failed for good, and the credential gets a file with which it could succeed. */
+async function newFileAfterFailure(world: World): Promise<void> {
+  await world.cpa.start();
+  await world.put(NAME, world.claude({ expired: PAST, refresh_token: 'sk-ant-ort01-unknown' }));
+  await world.soon('it was tried', () => world.provider.counts.tokenCalls > 0);
+  await world.stays('let it fail', () => true, 8000);
+  await world.put(NAME, world.claude({ expired: PAST }));
+}
+
 const hasNewGrant = (world: World, { access_token }: Record<string, unknown>): boolean => {
   const now = world.cpa.credential(NAME)?.['access_token'];
   return now !== undefined && now !== access_token;
@@ -78,11 +87,7 @@ export const REFRESHES: readonly Clause[] = [
     proves: 'pauses-after-failure',
     title: 'after a failed refresh the credential is left alone, new files or not',
     run: async (world) => {
-      await world.cpa.start();
-      await world.put(NAME, world.claude({ expired: PAST, refresh_token: 'sk-ant-ort01-unknown' }));
-      await world.soon('it was tried', () => world.provider.counts.tokenCalls > 0);
-      await world.stays('let it fail', () => true, 8000);
-      await world.put(NAME, world.claude({ expired: PAST }));
+      await newFileAfterFailure(world);
       await world.stays('it is left alone', () => world.provider.counts.rotations === 0, 6000);
     },
   },
@@ -91,11 +96,7 @@ export const REFRESHES: readonly Clause[] = [
     title: 'five minutes after a failed refresh the credential is refreshed again',
     slow: true,
     run: async (world) => {
-      await world.cpa.start();
-      await world.put(NAME, world.claude({ expired: PAST, refresh_token: 'sk-ant-ort01-unknown' }));
-      await world.soon('it was tried', () => world.provider.counts.tokenCalls > 0);
-      await world.stays('let it fail', () => true, 8000);
-      await world.put(NAME, world.claude({ expired: PAST }));
+      await newFileAfterFailure(world);
       await world.soon('it is refreshed', () => world.provider.counts.rotations === 1, 330_000);
     },
   },

@@ -70,6 +70,8 @@ export class Engine {
   /** Documents that could not be read or written here; the next sweep tries again. */
   readonly #retries = new Set<DocumentKey>();
   readonly #feed: StoreFeed;
+  /** Documents that differed at the last look everywhere and were not dealt with since. */
+  #behind = new Set<DocumentKey>();
   #registration: Registration | undefined;
   #closers: (() => Promise<void>)[] = [];
   #stopped = false;
@@ -170,8 +172,7 @@ export class Engine {
    * @throws TokenmirrorError of the store, which is left to the caller
    */
   async pass(): Promise<void> {
-    const listing = await this.#feed.everything();
-    for (const key of await this.#differences.anywhere(listing)) this.look(key);
+    await this.#lookEverywhere();
     await this.settled();
     this.#board.synced();
   }
@@ -212,7 +213,7 @@ export class Engine {
           }),
         );
       });
-      await this.#throughOutages(() => this.pass());
+      await this.#throughOutages(() => this.#catchUp());
       this.#every('sweep', this.#options.sweepMs, () => this.#sweep());
       this.#every('poll', this.#options.pollMs, () => this.#feed.ask());
       ready();
@@ -248,6 +249,21 @@ export class Engine {
     }
   }
 
+  /** Looks at every document that differs from what was last seen. */
+  async #lookEverywhere(): Promise<void> {
+    const listing = await this.#feed.everything();
+    const differing = await this.#differences.anywhere(listing);
+    this.#behind = new Set([...differing].filter((key) => this.#parts.workspace.holds(key)));
+    for (const key of differing) this.look(key);
+  }
+
+  /** Like a pass, but does not wait for what changes meanwhile: beside a busy CLIProxyAPI something always does. */
+  async #catchUp(): Promise<void> {
+    await this.#lookEverywhere();
+    while (this.#behind.size > 0 && !this.#stopped && !this.#board.isOut) await new Promise<void>((resolve) => this.#wake.push(resolve));
+    this.#board.synced();
+  }
+
   /** Keeps a watcher to be ended at `stop`, or ends it at once when that came first. */
   async #attach(watching: Promise<() => Promise<void>>): Promise<void> {
     const close = await watching;
@@ -261,12 +277,14 @@ export class Engine {
       if (verdict === 'failed') this.#retries.add(key);
       else if (verdict !== undefined && 'verifyInMs' in verdict) this.#verifyLater(key, verdict.verifyInMs);
       else if (verdict !== undefined) this.#lookLater(key, verdict.lookAgainInMs);
+      if (verdict === undefined || verdict === 'failed' || 'verifyInMs' in verdict) this.#behind.delete(key);
     } catch (error) {
       if (isStoreTrouble(error)) {
         this.#outage.missed(key);
         this.#enterOutage(error);
       } else {
         this.#retries.add(key);
+        this.#behind.delete(key);
         this.#board.note({ type: 'refused', name: key, side: 'workspace', reason: messageOf(error) });
       }
     } finally {

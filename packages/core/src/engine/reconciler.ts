@@ -1,11 +1,10 @@
-import { digestOf } from '../documents/digest.js';
+import { digestOf, type Digest } from '../documents/digest.js';
 import { isCredentialKey, type DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, type Document } from '../documents/document.js';
 import { withGrantOf } from '../documents/grant.js';
 import type { Fingerprint } from '../documents/hasher.js';
 import { exhaustive } from '../exhaustive.js';
 import { forgotten, isInUse, withLocal, type Base, type LocalHalf, type StatHint } from '../planning/base.js';
-import type { Digest } from '../documents/digest.js';
 import { extendLineage, type Lineage } from '../planning/lineage.js';
 import { plan, type Action } from '../planning/plan.js';
 import type { Change, WriteOutcome } from '../ports/token-store.js';
@@ -27,8 +26,6 @@ type Settlement = Extract<Action, { document: Document }>;
 
 const TRIES = 10;
 const RECHECK_MS = 1000;
-/** When to look again at what was written late into a file whose successor is not settled yet. */
-const LATE_RETRY_MS = 100;
 
 /** Takes one document through observe → plan → act → record. The only path by which a document is written. */
 export class Reconciler {
@@ -55,8 +52,7 @@ export class Reconciler {
   async reconcile(key: DocumentKey): Promise<Verdict> {
     const verdict = await this.#reconcileFile(key);
     for (const { text, taken } of await this.#parts.workspace.late(key)) {
-      if (!(await this.#takeLate(key, text))) return verdict ?? { verifyInMs: LATE_RETRY_MS };
-      taken();
+      if (await this.#takeLate(key, text)) taken();
     }
     return verdict;
   }
@@ -83,7 +79,7 @@ export class Reconciler {
     return { lookAgainInMs: RECHECK_MS };
   }
 
-  /** What CLIProxyAPI wrote into a file that was being replaced just then: a new grant counts. `false` when it is too early to tell. */
+  /** What CLIProxyAPI wrote into a file that was being replaced just then: a new grant counts. `false` when it is too early to tell; the next look tries again. */
   async #takeLate(key: DocumentKey, text: string): Promise<boolean> {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const observed = await this.#observer.observeLate(key, text);
