@@ -1,3 +1,3 @@
 export default async function teardown() {
-  await globalThis.testPostgresServer?.destroy();
+  for (const server of globalThis.testServers) await server.destroy();
 }

@@ -1,7 +1,8 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createLog, compose, readSettings, ReplicaFactory, sync, type SyncResult } from '@tokenmirror/service';
-import { createSchema, temporaryDirectory, UpstreamPostgres } from '@tokenmirror/testkit';
+import { temporaryDirectory } from '@tokenmirror/testkit';
+import { STORE_PLACES, type StoreKind } from '../store-places.js';
 
 export type ReplicaName = 'a' | 'b' | 'c';
 
@@ -33,61 +34,9 @@ export interface World {
   readonly storedNames: () => Promise<string[]>;
 }
 
-interface StorePlace {
-  readonly environment: Readonly<Record<string, string>>;
-  foreignWrite(path: string, text: string): Promise<void>;
-  stored(path: string): Promise<string | undefined>;
-  names(): Promise<string[]>;
-  destroy(): Promise<void>;
-}
-
-export const STORES: Readonly<Record<string, () => Promise<StorePlace>>> = {
-  filesystem: () => {
-    const directory = join(temporaryDirectory('scenario'), 'store');
-    const read = (path: string): string | undefined =>
-      existsSync(join(directory, path)) ? readFileSync(join(directory, path), 'utf8') : undefined;
-    return Promise.resolve({
-      environment: { TOKENMIRROR_FILESYSTEM_PATH: directory },
-      foreignWrite: (path, text) => {
-        mkdirSync(dirname(join(directory, path)), { recursive: true });
-        writeFileSync(join(directory, path), text);
-        return Promise.resolve();
-      },
-      stored: (path) => Promise.resolve(read(path)),
-      names: async () => {
-        const { readdirSync } = await import('node:fs');
-        return ['auths', 'config'].flatMap((folder) =>
-          existsSync(join(directory, folder)) ? readdirSync(join(directory, folder)).map((name) => `${folder}/${name}`) : [],
-        );
-      },
-      destroy: () => Promise.resolve(),
-    });
-  },
-  postgres: async () => {
-    const schema = await createSchema();
-    const upstream = new UpstreamPostgres(schema);
-    const boot = (): ReturnType<UpstreamPostgres['boot']> => upstream.boot();
-    return {
-      environment: { PGSTORE_DSN: schema.dsn, PGSTORE_SCHEMA: schema.schema },
-      foreignWrite: (path, text) => (path.startsWith('auths/') ? upstream.saveCredential(path.slice(6), text) : upstream.saveConfig(text)),
-      stored: async (path) => {
-        const { credentials, config } = await boot();
-        if (!path.startsWith('auths/')) return config;
-        const found = credentials.get(path.slice(6));
-        return found === undefined ? undefined : JSON.stringify(found);
-      },
-      names: async () => {
-        const { credentials, config } = await boot();
-        return [...[...credentials.keys()].map((id) => `auths/${id}`), ...(config === undefined ? [] : ['config/config.yaml'])];
-      },
-      destroy: () => schema.destroy(),
-    };
-  },
-};
-
 /** Plays a scenario against one kind of store, and returns what every place holds of the expected paths. */
-export async function play(scenario: Scenario, store: string): Promise<Record<string, Record<string, unknown>>> {
-  const place = await (STORES[store] ?? (() => Promise.reject(new Error(store))))();
+export async function play(scenario: Scenario, store: StoreKind): Promise<Record<string, Record<string, unknown>>> {
+  const place = await STORE_PLACES[store]();
   const roots = { a: temporaryDirectory('scenario'), b: temporaryDirectory('scenario'), c: temporaryDirectory('scenario') };
   const results: Partial<Record<ReplicaName, SyncResult>> = {};
   const used = new Set<ReplicaName>();

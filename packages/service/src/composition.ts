@@ -3,6 +3,7 @@ import type { Log } from '@tokenmirror/core';
 import type { Settings } from './options/settings.js';
 import { FilesystemProvider } from './stores/filesystem-provider.js';
 import { PostgresProvider } from './stores/postgres-provider.js';
+import { S3Provider } from './stores/s3-provider.js';
 import { SETTINGS, STORE_PROVIDER } from './stores/store-provider.js';
 import { LOG } from './replica.js';
 
@@ -13,5 +14,6 @@ export function compose(settings: Settings, log: Log): DependencyContainer {
   composition.register(LOG, { useValue: log });
   composition.register(STORE_PROVIDER, { useClass: FilesystemProvider });
   composition.register(STORE_PROVIDER, { useClass: PostgresProvider });
+  composition.register(STORE_PROVIDER, { useClass: S3Provider });
   return composition;
 }

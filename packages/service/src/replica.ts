@@ -47,12 +47,8 @@ export class ReplicaFactory {
   /** @throws TokenmirrorError WORKSPACE_MISSING, OPTION_INVALID */
   locations(): Locations {
     const { workspace, config } = this.#settings;
-    const localPath = this.#settings['pg-local-path'];
-    const root =
-      workspace ??
-      (this.#settings['auth-dir'] === undefined && config === undefined && localPath !== undefined
-        ? join(localPath, 'pgstore')
-        : undefined);
+    const isElsewhere = this.#settings['auth-dir'] !== undefined || config !== undefined;
+    const root = workspace ?? (isElsewhere ? undefined : upstreamWorkspace(this.#settings));
     return locate({ workspace: root, config, authDir: this.#settings['auth-dir'], stateDir: this.#settings['state-dir'] });
   }
 
@@ -182,6 +178,17 @@ export class ReplicaFactory {
       'Check that the right store is named. To join this one, merging what both have, start once with --adopt.',
     );
   }
+}
+
+/** Where CLIProxyAPI with a remote store of its own keeps its files. */
+function upstreamWorkspace(settings: Settings): string | undefined {
+  const [found] = (
+    [
+      ['pg-local-path', 'pgstore'],
+      ['s3-local-path', 'objectstore'],
+    ] as const
+  ).flatMap(([option, folder]) => (settings[option] === undefined ? [] : [join(settings[option], folder)]));
+  return found;
 }
 
 function identityOf(identity: ClusterIdentity | undefined, store: TokenStore): ClusterIdentity {

@@ -2,67 +2,68 @@ import { readdirSync, readFileSync, statSync, type BigIntStats, type Dirent } fr
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AUTH_PREFIX, CONFIG_KEY, readDocumentKey, type DocumentKey } from '@tokenmirror/core';
+import type { PlainFile, PlainPlace, Reading } from '@tokenmirror/change-log';
 import { makeDirectory, replaceFile } from '@tokenmirror/files';
 
-/** The store's documents as ordinary files, `auths/…` and `config/config.yaml`: for people, for backups, and for CLIProxyAPI to start from. */
-export class PlainTree {
+/** The store's documents as ordinary files, `auths/…` and `config/config.yaml`. */
+export class PlainTree implements PlainPlace {
   readonly #root: string;
-  readonly #authDir: string;
+  readonly #bareAuths: boolean;
 
   /** With `bareAuths`, a directory of `*.json` without `auths/` below it is taken for an auth directory. */
   constructor(root: string, options: { readonly bareAuths: boolean }) {
     this.#root = root;
-    const auths = join(root, 'auths');
-    const isBare = options.bareAuths && !exists(auths) && exists(root) && readdirSync(root).some((name) => name.endsWith('.json'));
-    this.#authDir = isBare ? root : auths;
+    this.#bareAuths = options.bareAuths;
   }
 
-  /** Every document there is, with a stamp that changes with the file. */
-  scan(): Map<string, string> {
+  scan(): Promise<ReadonlyMap<string, string>> {
     const found = new Map<string, string>();
     this.#scanDirectory(this.#authDir, AUTH_PREFIX, found);
-    const config = this.stampOf(CONFIG_KEY);
-    if (config !== undefined) found.set(CONFIG_KEY, config);
-    return found;
+    const config = this.#stat(CONFIG_KEY);
+    if (config?.isFile() === true) found.set(CONFIG_KEY, stampOf(config));
+    return Promise.resolve(found);
   }
 
-  stampOf(key: DocumentKey): string | undefined {
+  read(key: DocumentKey, unless?: string): Promise<Reading<PlainFile>> {
     const stat = this.#stat(key);
-    return stat?.isFile() === true ? `${String(stat.ino)}:${String(stat.size)}:${String(stat.mtimeNs)}:${String(stat.ctimeNs)}` : undefined;
-  }
-
-  /** How long ago the file was written, in ms; infinite for one that is not there, or that is dated in the future. */
-  ageOf(key: DocumentKey): number {
-    const age = Date.now() - Number(this.#stat(key)?.mtimeMs ?? -Infinity);
-    return age < 0 ? Infinity : age;
-  }
-
-  read(key: DocumentKey): string | undefined {
+    if (stat?.isFile() !== true) return Promise.resolve(undefined);
+    const stamp = stampOf(stat);
+    if (stamp === unless) return Promise.resolve('unchanged');
+    const age = Date.now() - Number(stat.mtimeMs);
     try {
-      return readFileSync(this.pathOf(key), 'utf8');
+      return Promise.resolve({ text: readFileSync(this.#pathOf(key), 'utf8'), stamp, ageMs: age < 0 ? Infinity : age });
     } catch {
-      return undefined;
+      return Promise.resolve(undefined);
     }
   }
 
   async write(key: DocumentKey, content: string): Promise<string | undefined> {
-    const path = this.pathOf(key);
+    const path = this.#pathOf(key);
     await makeDirectory(dirname(path));
     await replaceFile(path, content, { durable: false });
-    return this.stampOf(key);
+    const stat = this.#stat(key);
+    return stat && stampOf(stat);
   }
 
-  async remove(key: DocumentKey): Promise<void> {
-    await rm(this.pathOf(key), { force: true });
+  async remove(key: DocumentKey): Promise<boolean> {
+    await rm(this.#pathOf(key), { force: true });
+    return true;
   }
 
-  pathOf(key: DocumentKey): string {
+  get #authDir(): string {
+    const auths = join(this.#root, 'auths');
+    const isBare =
+      this.#bareAuths && !exists(auths) && exists(this.#root) && readdirSync(this.#root).some((name) => name.endsWith('.json'));
+    return isBare ? this.#root : auths;
+  }
+
+  #pathOf(key: DocumentKey): string {
     return key === CONFIG_KEY ? join(this.#root, CONFIG_KEY) : join(this.#authDir, key.slice(AUTH_PREFIX.length));
   }
 
   #stat(key: DocumentKey): BigIntStats | undefined {
     try {
-      return statSync(this.pathOf(key), { bigint: true });
+      return statSync(this.#pathOf(key), { bigint: true });
     } catch {
       return undefined;
     }
@@ -76,10 +77,15 @@ export class PlainTree {
       else if (entry.isFile()) {
         const reading = readDocumentKey(name);
         if (!reading.ok && reading.ignored) continue;
-        found.set(name, reading.ok ? (this.stampOf(reading.key) ?? '') : '');
+        const stat = reading.ok ? this.#stat(reading.key) : undefined;
+        found.set(name, stat === undefined ? '' : stampOf(stat));
       }
     }
   }
+}
+
+function stampOf(stat: BigIntStats): string {
+  return `${String(stat.ino)}:${String(stat.size)}:${String(stat.mtimeNs)}:${String(stat.ctimeNs)}`;
 }
 
 /** A sub-directory that cannot be read costs its own files only. */

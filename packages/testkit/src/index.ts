@@ -3,6 +3,8 @@ export * from './until.js';
 export * from './postgres-server.js';
 export * from './test-postgres.js';
 export * from './upstream-postgres.js';
+export * from './s3/s3-server.js';
+export * from './s3/test-bucket.js';
 export * from './temporary-directory.js';
 export * from './daemon-process.js';
 export * from './silent-proxy.js';

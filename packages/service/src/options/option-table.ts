@@ -1,5 +1,6 @@
 /** How a value is written and what it becomes. */
-export type OptionType = 'path' | 'text' | 'url' | 'flag' | 'duration' | 'size' | 'count' | 'names' | 'log-level' | 'log-format';
+export type OptionType =
+  'path' | 'text' | 'url' | 'flag' | 'duration' | 'size' | 'count' | 'names' | 'addressing' | 'log-level' | 'log-format';
 
 export interface OptionSpec {
   readonly type: OptionType;
@@ -21,7 +22,7 @@ export const OPTIONS = {
   workspace: {
     type: 'path',
     group: 'Workspace',
-    defaultNote: '`$PGSTORE_LOCAL_PATH/pgstore` where that is set',
+    defaultNote: '`$PGSTORE_LOCAL_PATH/pgstore` or `$OBJECTSTORE_LOCAL_PATH/objectstore` where that is set',
     description: 'Root with auths/ and config/config.yaml below it',
   },
   'auth-dir': {
@@ -52,7 +53,8 @@ export const OPTIONS = {
     type: 'text',
     group: 'Store',
     defaultNote: 'the highest one that the environment configures, else file://$HOME/.tokenmirror/store',
-    description: 'The authority: file:///directory, postgres://…, or the name of a configured store (postgres, filesystem)',
+    description:
+      'The authority: file:///directory, postgres://…, s3://bucket/prefix, or the name of a configured store (postgres, s3, filesystem)',
   },
   'pg-dsn': {
     type: 'text',
@@ -87,6 +89,61 @@ export const OPTIONS = {
     group: 'Store',
     environment: ['PGSTORE_LOCAL_PATH'],
     description: 'Directory below which CLIProxyAPI with a Postgres store keeps its workspace, pgstore/',
+  },
+  's3-endpoint': {
+    type: 'text',
+    group: 'Store',
+    environment: ['OBJECTSTORE_ENDPOINT'],
+    defaultNote: 'AWS',
+    description: 'Address of the object storage, with or without https://',
+  },
+  's3-bucket': { type: 'text', group: 'Store', environment: ['OBJECTSTORE_BUCKET'], description: 'Bucket of the S3 store; it must exist' },
+  's3-prefix': {
+    type: 'text',
+    group: 'Store',
+    environment: ['OBJECTSTORE_PREFIX'],
+    defaultNote: 'none, as CLIProxyAPI does it',
+    description: 'Folder in the bucket below which everything is kept',
+  },
+  's3-region': {
+    type: 'text',
+    group: 'Store',
+    environment: ['OBJECTSTORE_REGION'],
+    defaultNote: 'from the endpoint',
+    description: 'Region of the bucket',
+  },
+  's3-access-key': {
+    type: 'text',
+    group: 'Store',
+    environment: ['OBJECTSTORE_ACCESS_KEY'],
+    defaultNote: 'the credentials that the AWS SDK finds: variables, profile, role',
+    secret: true,
+    description: 'Access key of the object storage',
+  },
+  's3-secret-key': {
+    type: 'text',
+    group: 'Store',
+    environment: ['OBJECTSTORE_SECRET_KEY'],
+    secret: true,
+    description: 'Secret key of the object storage',
+  },
+  's3-addressing': {
+    type: 'addressing',
+    group: 'Store',
+    default: 'auto',
+    description: 'Whether the bucket stands in the path or in the host name; auto: what the provider is known to need',
+  },
+  's3-listing-interval': {
+    type: 'duration',
+    group: 'Store',
+    default: '5m',
+    description: 'How often the objects are listed, to see what others than Tokenmirror wrote',
+  },
+  's3-local-path': {
+    type: 'path',
+    group: 'Store',
+    environment: ['OBJECTSTORE_LOCAL_PATH'],
+    description: 'Directory below which CLIProxyAPI with an object store keeps its workspace, objectstore/',
   },
   'filesystem-path': { type: 'path', group: 'Store', description: 'Directory of the filesystem store' },
   'store-timeout': {

@@ -50,6 +50,7 @@ export const VALUE_SCHEMAS = {
   size,
   count,
   names,
+  addressing: z.enum(['auto', 'path', 'virtual'], { error: 'write auto, path or virtual' }),
   'log-level': z.enum(['debug', 'info', 'warn', 'error'], { error: 'write debug, info, warn or error' }),
   'log-format': z.enum(['auto', 'pretty', 'json'], { error: 'write auto, pretty or json' }),
 } as const satisfies Record<OptionType, z.ZodType>;

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { TokenmirrorError, type TokenStore } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
-import type { StoreProvider } from './store-provider.js';
+import type { StoreProvider, StoreRole } from './store-provider.js';
 
 /** The embedded default: it is configured always, and comes last. */
 export class FilesystemProvider implements StoreProvider {
@@ -15,7 +15,7 @@ export class FilesystemProvider implements StoreProvider {
     return true;
   }
 
-  async create(settings: Settings, url?: string): Promise<TokenStore> {
+  async create(settings: Settings, _: StoreRole, url?: string): Promise<TokenStore> {
     const { FilesystemStore } = await import('@tokenmirror/store-filesystem');
     const directory = url === undefined ? (settings['filesystem-path'] ?? join(homedir(), '.tokenmirror', 'store')) : pathOf(url);
     return new FilesystemStore({ directory: resolve(directory), historyLength: settings['history-length'] });

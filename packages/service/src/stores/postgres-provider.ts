@@ -1,6 +1,6 @@
 import { TokenmirrorError, type TokenStore } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
-import type { StoreProvider } from './store-provider.js';
+import type { StoreProvider, StoreRole } from './store-provider.js';
 
 export class PostgresProvider implements StoreProvider {
   readonly name = 'postgres';
@@ -11,7 +11,7 @@ export class PostgresProvider implements StoreProvider {
     return settings['pg-dsn'] !== undefined;
   }
 
-  async create(settings: Settings, url?: string): Promise<TokenStore> {
+  async create(settings: Settings, _: StoreRole, url?: string): Promise<TokenStore> {
     const { PostgresStore } = await import('@tokenmirror/store-postgres');
     const dsn = url ?? settings['pg-dsn'];
     if (dsn === undefined)

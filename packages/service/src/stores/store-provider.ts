@@ -2,6 +2,9 @@ import type { InjectionToken } from '../injection.js';
 import type { TokenStore } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
 
+/** What a store is used as: the one that decides, or a copy of it. */
+export type StoreRole = 'authority' | 'mirror';
+
 /** How one kind of store takes part: the composition asks every registered provider and injects the highest configured one. */
 export interface StoreProvider {
   readonly name: string;
@@ -11,7 +14,7 @@ export interface StoreProvider {
   readonly schemes: readonly string[];
   isConfigured(settings: Settings): boolean;
   /** The store that the settings configure, or the one that `url` names. Loads its libraries only now. */
-  create(settings: Settings, url?: string): Promise<TokenStore>;
+  create(settings: Settings, role: StoreRole, url?: string): Promise<TokenStore>;
 }
 
 export const STORE_PROVIDER: InjectionToken<StoreProvider> = Symbol('StoreProvider');

@@ -1,7 +1,7 @@
 import { inject, injectable, injectAll } from '../injection.js';
 import { TokenmirrorError, type TokenStore } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
-import { SETTINGS, STORE_PROVIDER, type StoreProvider } from './store-provider.js';
+import { SETTINGS, STORE_PROVIDER, type StoreProvider, type StoreRole } from './store-provider.js';
 
 /** Finds the store that is meant: by URL, by name, or the highest that is configured. */
 @injectable()
@@ -18,7 +18,7 @@ export class StoreRegistry {
   authority(): Promise<TokenStore> {
     const named = this.#settings.store;
     if (named !== undefined) return this.named(named);
-    return this.#highest().create(this.#settings);
+    return this.#highest().create(this.#settings, 'authority');
   }
 
   /** The stores that are configured besides the authority and therefore not used. */
@@ -32,11 +32,11 @@ export class StoreRegistry {
   }
 
   /** @throws TokenmirrorError STORE_INVALID, without the URL, which may hold a password */
-  named(nameOrUrl: string): Promise<TokenStore> {
+  named(nameOrUrl: string, role: StoreRole = 'authority'): Promise<TokenStore> {
     const byName = this.#providers.find(({ name }) => name === nameOrUrl);
-    if (byName !== undefined) return byName.create(this.#settings);
+    if (byName !== undefined) return byName.create(this.#settings, role);
     const byScheme = this.#providers.find((provider) => matches(provider, nameOrUrl));
-    if (byScheme !== undefined) return byScheme.create(this.#settings, nameOrUrl);
+    if (byScheme !== undefined) return byScheme.create(this.#settings, role, nameOrUrl);
     const scheme = /^[a-z][a-z0-9+.-]*:/i.exec(nameOrUrl)?.[0];
     const known = this.#providers.flatMap(({ name, schemes }) => [name, ...schemes.map((each) => `${each}//…`)]).join(', ');
     throw new TokenmirrorError(

@@ -1,0 +1,277 @@
+import {
+  DEFAULT_HISTORY_LENGTH,
+  readDocumentKey,
+  TokenmirrorError,
+  type Change,
+  type ClusterIdentity,
+  type Cursor,
+  type DocumentKey,
+  type Entry,
+  type EntrySummary,
+  type History,
+  type Listing,
+  type Revision,
+  type StoreKey,
+  type TokenStore,
+  type Version,
+  type WriteOutcome,
+} from '@tokenmirror/core';
+import { ChangeLog, digestOf, LARGEST_RECORD, LONGEST_RECORD, type IndexEntry } from './change-log.js';
+import { ClusterFile } from './cluster-file.js';
+import type { PlainPlace, StorePlace } from './log-place.js';
+import { PlainCopies } from './plain-copies.js';
+
+/** The author of changes that were found in the plain files. */
+const FOREIGN = 'somebody else';
+
+/** A log of changes as the truth, and the documents as plain files beside it, kept in any place that can make a file once. */
+export class LogStore implements TokenStore {
+  readonly description: string;
+  readonly #place: StorePlace;
+  readonly #cluster: ClusterFile;
+  readonly #log: ChangeLog;
+  readonly #copies: PlainCopies;
+  #mode: 'create' | 'look' = 'look';
+  #isBehind = true;
+  #turn: Promise<unknown> = Promise.resolve();
+  readonly history: History;
+
+  constructor(place: StorePlace, historyLength = DEFAULT_HISTORY_LENGTH) {
+    this.description = place.description;
+    this.#place = place;
+    this.#cluster = new ClusterFile(place.log, place.description);
+    this.#log = new ChangeLog(place.log, { shown: place.description, historyLength, stampFor: place.plain.stampFor });
+    this.#copies = new PlainCopies(place.plain, this.#log, place.comparedEveryMs);
+    this.history = {
+      versions: (key) => this.#inTurn(() => this.#versions(key)),
+      content: (key, id) => this.#inTurn(() => this.#contentOf(key, id)),
+      archive: (key, content, reason, author) => this.#inTurn(() => this.#archive(key, content, reason, author)),
+    };
+  }
+
+  open(mode: 'create' | 'look'): Promise<ClusterIdentity | undefined> {
+    return this.#inTurn(async () => {
+      this.#mode = mode;
+      if (mode === 'create') {
+        await this.#place.log.prepare();
+        await this.#cluster.create();
+      }
+      this.#isBehind = true;
+      return this.#cluster.open();
+    });
+  }
+
+  list(since?: Cursor): Promise<Listing> {
+    return this.#inTurn(async () => {
+      if (this.#cluster.identity === undefined) return this.#listPlain();
+      await this.#catchUp();
+      if (this.#mode === 'create') await this.#takeForeignEdits(since === undefined);
+      const [epoch, position] = since?.split(' ') ?? [];
+      const complete = epoch !== this.#log.epoch;
+      const after = complete ? 0 : Number(position);
+      const entries: EntrySummary[] = [];
+      for (const [name, entry] of this.#log.index) {
+        if (entry.sequence > after) entries.push({ name, state: entry.state, revision: revisionOf(entry) });
+      }
+      return { entries, cursor: `${this.#log.epoch} ${String(this.#log.head)}` as Cursor, complete };
+    });
+  }
+
+  read(keys: readonly StoreKey[]): Promise<ReadonlyMap<StoreKey, Entry>> {
+    return this.#inTurn(() => (this.#cluster.identity === undefined ? this.#readPlain(keys) : this.#readLogged(keys)));
+  }
+
+  write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]> {
+    return this.#inTurn(async () => {
+      const outcomes: WriteOutcome[] = [];
+      const copying: Promise<void>[] = [];
+      for (const together of recordsOf(changes)) {
+        outcomes.push(...(await this.#writeTogether(together, author, copying)));
+      }
+      await Promise.all(copying);
+      return outcomes;
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#turn;
+  }
+
+  /** Something happened to the plain file of this document. */
+  protected suspect(key: DocumentKey): void {
+    this.#copies.suspect(key);
+  }
+
+  async #writeTogether(changes: readonly Change[], author: string, copying: Promise<void>[]): Promise<readonly WriteOutcome[]> {
+    for (;;) {
+      await this.#catchUp();
+      const accepted = new Set<StoreKey>();
+      const written = changes.map((change) => {
+        const isFirst = !accepted.has(change.key);
+        const now = this.#log.index.get(change.key);
+        const fits = isFirst && change.expected === (now === undefined ? 'absent' : revisionOf(now));
+        if (fits) accepted.add(change.key);
+        return fits;
+      });
+      if (accepted.size === 0) return changes.map(() => ({ status: 'refused' }));
+      const logged = changes.filter((_, index) => written[index]).map(({ key, content, lineage }) => ({ key, content, lineage }));
+      const expected = new Map([...accepted].map((key) => [key, this.#copies.expected(key)]));
+      if (!(await this.#append({ at: Date.now(), author, changes: logged }))) continue;
+      copying.push(this.#copies.copyOut({ changes: logged }, expected));
+      return changes.map(({ key }, index) => {
+        const entry = written[index] === true ? this.#log.index.get(key) : undefined;
+        return entry === undefined ? { status: 'refused' } : { status: 'written', revision: revisionOf(entry) };
+      });
+    }
+  }
+
+  /** `false` when another process was first; then what it did has to be looked at before the next try. */
+  async #append(record: Parameters<ChangeLog['append']>[0]): Promise<boolean> {
+    this.#isBehind = true;
+    if (!(await this.#log.append(record))) return false;
+    await this.#announce();
+    return true;
+  }
+
+  async #catchUp(): Promise<void> {
+    if (!this.#isBehind) return;
+    await this.#log.refresh(this.#cluster.announced);
+    await this.#announce();
+  }
+
+  /** Tells others of an append; also of one whose writer did not come to it. */
+  async #announce(): Promise<void> {
+    const { head } = this.#log;
+    const isDue = this.#place.log.isAnnounced && this.#mode === 'create';
+    if (isDue && head > this.#cluster.announced) await this.#cluster.announce(head);
+    this.#isBehind = isDue && this.#cluster.announced > head;
+  }
+
+  async #takeForeignEdits(complete: boolean): Promise<void> {
+    const edits = await this.#copies.foreignEdits(complete);
+    for (let at = 0; at < edits.length; at += LARGEST_RECORD) {
+      const together = edits.slice(at, at + LARGEST_RECORD);
+      const changes = together.map(({ key, content }) => ({ key, content, lineage: this.#log.index.get(key)?.lineage ?? [] }));
+      if (!(await this.#append({ at: Date.now(), author: FOREIGN, changes }))) {
+        for (const { key } of edits.slice(at)) this.#copies.suspect(key);
+        return this.#catchUp();
+      }
+      for (const { key, stamp } of together) this.#copies.verified(key, stamp);
+    }
+  }
+
+  async #readLogged(keys: readonly StoreKey[]): Promise<ReadonlyMap<StoreKey, Entry>> {
+    await this.#catchUp();
+    const found = new Map<StoreKey, Entry>();
+    const wanted = keys.flatMap((key) => {
+      const entry = this.#log.index.get(key);
+      return entry === undefined ? [] : [{ key, entry, sequence: entry.sequence }];
+    });
+    const contents = await this.#log.contentsAt(wanted.filter(({ entry }) => entry.state === 'live'));
+    for (const { key, entry } of wanted) {
+      const known = { key, revision: revisionOf(entry), lineage: entry.lineage };
+      const content = contents.get(key);
+      if (entry.state === 'deleted') found.set(key, { state: 'deleted', ...known });
+      else if (content !== undefined) found.set(key, { state: 'live', ...known, content });
+      else {
+        throw new TokenmirrorError(
+          'FORMAT_DAMAGED',
+          `the store ${this.description} has lost a file of its log`,
+          'Restore the store from a copy, or mirror into a new one.',
+        );
+      }
+    }
+    return found;
+  }
+
+  get #bare(): PlainPlace {
+    return this.#place.bare ?? this.#place.plain;
+  }
+
+  async #listPlain(): Promise<Listing> {
+    const entries = [...(await this.#bare.scan())].map(([name, stamp]) => ({
+      name,
+      state: 'live' as const,
+      revision: plainRevision(stamp),
+    }));
+    return { entries, cursor: '' as Cursor, complete: true };
+  }
+
+  async #readPlain(keys: readonly StoreKey[]): Promise<ReadonlyMap<StoreKey, Entry>> {
+    const found = new Map<StoreKey, Entry>();
+    await Promise.all(
+      keys.map(async (key) => {
+        const reading = readDocumentKey(key);
+        const file = reading.ok ? await this.#bare.read(reading.key) : undefined;
+        if (file === undefined || file === 'unchanged') return;
+        found.set(key, { state: 'live', key, revision: plainRevision(file.stamp), content: file.text, lineage: [] });
+      }),
+    );
+    return found;
+  }
+
+  async #versions(key: DocumentKey): Promise<readonly Version[]> {
+    await this.#catchUp();
+    const versions = this.#log.index.get(key)?.versions ?? [];
+    return versions.map(({ sequence, at, reason, author }) => ({
+      id: String(sequence),
+      at,
+      reason,
+      author: author === FOREIGN ? undefined : author,
+    }));
+  }
+
+  async #contentOf(key: DocumentKey, id: string): Promise<string | undefined> {
+    if (!/^\d+$/.test(id)) return undefined;
+    return (await this.#log.contentsAt([{ sequence: Number(id), key }])).get(key);
+  }
+
+  async #archive(key: DocumentKey, content: string, reason: string, author: string): Promise<void> {
+    do {
+      await this.#catchUp();
+      if (this.#log.index.get(key)?.versions[0]?.digest === digestOf(content)) return;
+    } while (!(await this.#append({ at: Date.now(), author, changes: [], archived: { key, content, reason } })));
+  }
+
+  /** One operation after the other, each only while the store is still there; what the place throws becomes an error of the store. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(async () => {
+      try {
+        if (await this.#cluster.check()) this.#isBehind = true;
+        return await work();
+      } catch (error) {
+        throw this.#place.explain(error);
+      }
+    });
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+}
+
+/** Cuts changes into what goes into one file of the log. */
+function recordsOf(changes: readonly Change[]): Change[][] {
+  const records: Change[][] = [];
+  let room = 0;
+  let length = 0;
+  for (const change of changes) {
+    const size = change.content?.length ?? 0;
+    if (room === 0 || length + size > LONGEST_RECORD) {
+      records.push([]);
+      room = LARGEST_RECORD;
+      length = 0;
+    }
+    records.at(-1)?.push(change);
+    room -= 1;
+    length += size;
+  }
+  return records;
+}
+
+/** With the content, because a log that was restored from a copy gives its numbers out again. */
+function revisionOf({ sequence, state, digest }: IndexEntry): Revision {
+  return `${String(sequence)}-${state === 'deleted' ? 'deleted' : digest.slice(0, 12)}` as Revision;
+}
+
+function plainRevision(stamp: string): Revision {
+  return `plain:${stamp}` as Revision;
+}

@@ -1,0 +1,140 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { readDocument, readDocumentKey, type DocumentKey, type StoreKey } from '@tokenmirror/core';
+import { digestOf, type ChangeLog, type IndexEntry, type LogRecord } from './change-log.js';
+import { ABSENT, type PlainPlace } from './log-place.js';
+
+/** A file that was written more recently than this may not be written to its end; a prefix of a config looks like a whole one. */
+export const QUIET_MS = 1000;
+
+export interface ForeignEdit {
+  readonly key: DocumentKey;
+  readonly content: string;
+  readonly stamp: string;
+}
+
+/** Keeps the plain files as the log has them, and finds what others wrote into them. */
+export class PlainCopies {
+  readonly #place: PlainPlace;
+  readonly #log: ChangeLog;
+  readonly #comparedEveryMs: number;
+  /** Stamps of plain files that hold what the log says. */
+  readonly #verified = new Map<StoreKey, string>();
+  readonly #suspects = new Set<DocumentKey>();
+  #comparedAt = -Infinity;
+
+  constructor(place: PlainPlace, log: ChangeLog, comparedEveryMs: number) {
+    this.#place = place;
+    this.#log = log;
+    this.#comparedEveryMs = comparedEveryMs;
+  }
+
+  /** Something happened to this file. */
+  suspect(key: DocumentKey): void {
+    this.#suspects.add(key);
+  }
+
+  /** The file holds what the log says. */
+  verified(key: DocumentKey, stamp: string): void {
+    this.#verified.set(key, stamp);
+  }
+
+  /** What should stand there now, to be asked before the log goes on. */
+  expected(key: StoreKey): string | undefined {
+    const entry = this.#log.index.get(key);
+    return this.#verified.get(key) ?? (entry?.state === 'live' ? entry.copyStamp : ABSENT);
+  }
+
+  /** Brings the plain files up to a record of the log. What somebody else wrote in between stays, and is taken with the next comparison. */
+  async copyOut({ changes }: Pick<LogRecord, 'changes'>, expected: ReadonlyMap<StoreKey, string | undefined>): Promise<void> {
+    await Promise.all(
+      changes.map(async ({ key, content }) => {
+        const reading = readDocumentKey(key);
+        if (reading.ok) await this.#copy(reading.key, content, expected.get(key));
+      }),
+    );
+  }
+
+  /**
+   * Finds plain files that others wrote or removed: edits are returned, everything else is put back as the log has it. What is being written is left
+   * for the next time, or, for a complete answer, waited for.
+   */
+  async foreignEdits(complete: boolean): Promise<readonly ForeignEdit[]> {
+    const edits = await this.#quietEdits(complete);
+    if (!complete || this.#suspects.size === 0) return edits;
+    await delay(QUIET_MS);
+    return [...edits, ...(await this.#quietEdits(false))];
+  }
+
+  async #quietEdits(complete: boolean): Promise<readonly ForeignEdit[]> {
+    const suspects = new Set<DocumentKey>(this.#suspects);
+    if (complete || performance.now() - this.#comparedAt > this.#comparedEveryMs) {
+      for (const key of await this.#differing()) suspects.add(key);
+      this.#comparedAt = performance.now();
+    }
+    this.#suspects.clear();
+    const edits: ForeignEdit[] = [];
+    await Promise.all(
+      [...suspects].map(async (key) => {
+        const edit = await this.#examine(key);
+        if (edit !== undefined) edits.push(edit);
+      }),
+    );
+    return edits;
+  }
+
+  async #differing(): Promise<ReadonlySet<DocumentKey>> {
+    const differing = new Set<DocumentKey>();
+    const found = await this.#place.scan();
+    for (const name of new Set([...found.keys(), ...this.#log.index.keys()])) {
+      const reading = readDocumentKey(name);
+      if (reading.ok && (found.get(name) ?? ABSENT) !== this.expected(reading.key)) differing.add(reading.key);
+    }
+    return differing;
+  }
+
+  /** Looks at one file; puts it back unless somebody edited it. */
+  async #examine(key: DocumentKey): Promise<ForeignEdit | undefined> {
+    const entry = this.#log.index.get(key);
+    const reading = await this.#place.read(key, entry?.state === 'live' ? this.#verified.get(key) : undefined);
+    if (reading === 'unchanged') return undefined;
+    if (reading === undefined) {
+      await this.#putBack(key, entry, ABSENT);
+      return undefined;
+    }
+    const digest = digestOf(reading.text);
+    if (entry?.state === 'live' && digest === entry.digest) this.#verified.set(key, reading.stamp);
+    else if (reading.ageMs < QUIET_MS) this.#suspects.add(key);
+    else if (!isKnown(entry, digest) && readDocument(key, reading.text).state === 'document')
+      return { key, content: reading.text, stamp: reading.stamp };
+    else await this.#putBack(key, entry, reading.stamp);
+    return undefined;
+  }
+
+  async #putBack(key: DocumentKey, entry: IndexEntry | undefined, stamp: string): Promise<void> {
+    if (entry === undefined) return;
+    if (entry.state === 'deleted') return this.#copy(key, null, stamp);
+    const content = (await this.#log.contentsAt([{ sequence: entry.sequence, key }])).get(key);
+    if (content !== undefined) await this.#copy(key, content, stamp);
+  }
+
+  /** A file that cannot be written (its name is taken by a directory, it belongs to somebody else) is tried again with each comparison: the log is the truth. */
+  async #copy(key: DocumentKey, content: string | null, expected: string | undefined): Promise<void> {
+    this.#verified.delete(key);
+    try {
+      if (content === null) {
+        if (!(await this.#place.remove(key, expected))) this.#suspects.add(key);
+        return;
+      }
+      const stamp = await this.#place.write(key, content, expected);
+      if (stamp === undefined) this.#suspects.add(key);
+      else this.#verified.set(key, stamp);
+    } catch {
+      return;
+    }
+  }
+}
+
+/** True for a content that this key had before: a copy that lags behind the log, not an edit. */
+function isKnown(entry: IndexEntry | undefined, digest: string): boolean {
+  return entry !== undefined && (entry.digest === digest || entry.versions.some((version) => version.digest === digest));
+}
