@@ -94,11 +94,19 @@ export class Bucket {
   /** `unchanged` when it has the ETag `unless`. */
   async get(name: string, unless?: string): Promise<StoredObject | 'unchanged' | undefined> {
     const condition = unless === undefined ? {} : { IfNoneMatch: `"${unless}"` };
-    const found = await this.#unless(['missing', 'unchanged'], async (options) => {
-      const answer = await this.#client.send(new GetObjectCommand({ ...this.#at(name), ...condition }), options);
-      return { text: (await answer.Body?.transformToString('utf-8')) ?? '', etag: bare(answer.ETag) };
-    });
-    return found === 'missing' ? undefined : found;
+    const command = new GetObjectCommand({ ...this.#at(name), ...condition });
+    for (let attempt = 1; ; attempt += 1) {
+      const found = await this.#unless(['missing', 'unchanged'], async (options) => {
+        const { Body, ETag } = await this.#client.send(command, options);
+        const text = await Body?.transformToString('utf-8').catch((error: unknown) => error as Error);
+        return { text: text ?? '', etag: bare(ETag) };
+      });
+      if (found === 'missing') return undefined;
+      if (found === 'unchanged') return found;
+      const { text, etag } = found;
+      if (typeof text === 'string') return { text, etag };
+      if (attempt === ATTEMPTS) throw text;
+    }
   }
 
   /** The ETag of an object. */

@@ -95,7 +95,7 @@ const BY_NAME: Readonly<Record<string, Explanation>> = {
 export function explain(error: unknown, place: string): unknown {
   if (error instanceof TokenmirrorError) return error;
   const status = statusOf(error);
-  if (status === undefined && !isOfTheNetwork(error)) return error;
+  if (!isOfTheService(error)) return error;
   const { name } = error as ServiceError;
   const { kind, what, remedy } = BY_NAME[name] ?? byStatus(status, name, error);
   return new TokenmirrorError(kind, `object storage ${place}: ${what}`, remedy, { cause: error });
@@ -116,12 +116,9 @@ function byStatus(status: number | undefined, name: string, error: unknown): Exp
   };
 }
 
-/** Failures without an answer: of the connection, of the credential chain, of a body that broke off. */
-function isOfTheNetwork(error: unknown): boolean {
-  const { name, code } = error as ServiceError;
-  return (
-    typeof code === 'string' ||
-    ['TimeoutError', 'AbortError', 'CredentialsProviderError', 'NetworkingError', 'SyntaxError'].includes(name) ||
-    (error instanceof Error && /socket hang up|aborted|deserializ/i.test(error.message))
-  );
+/** True for what the SDK reports: answers, and failures without one (of the connection, of the credential chain, of a body that broke off). */
+function isOfTheService(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const { name, code, $metadata } = error as unknown as ServiceError;
+  return $metadata !== undefined || typeof code === 'string' || ['TimeoutError', 'AbortError', 'CredentialsProviderError'].includes(name);
 }

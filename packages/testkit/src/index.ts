@@ -7,6 +7,7 @@ export * from './s3/s3-server.js';
 export * from './s3/test-bucket.js';
 export * from './temporary-directory.js';
 export * from './daemon-process.js';
+export * from './fault-proxy.js';
 export * from './silent-proxy.js';
 export * from './credential-files.js';
 export * from './cliproxy/cliproxy-process.js';
