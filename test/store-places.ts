@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { createSchema, temporaryDirectory, TestBucket, UpstreamPostgres } from '@tokenmirror/testkit';
+import { createSchema, git, GitClone, temporaryDirectory, TestBucket, UpstreamPostgres } from '@tokenmirror/testkit';
 
 /** An empty place for a store, and what somebody who knows nothing of Tokenmirror sees and does there. Paths are `auths/…` or `config/config.yaml`. */
 export interface StorePlace {
@@ -72,7 +72,34 @@ function s3Place(): Promise<StorePlace> {
   });
 }
 
-export const STORE_PLACES = { filesystem: filesystemPlace, postgres: postgresPlace, s3: s3Place } as const satisfies Record<
+/** Bare, on this machine: what HTTP adds is tested where it matters. */
+function gitPlace(): Promise<StorePlace> {
+  const path = join(temporaryDirectory('place'), 'repository.git');
+  git(['init', '--quiet', '--bare', '--initial-branch=main', path], '/');
+  const clone = new GitClone(path);
+  const files = (): string[] => {
+    clone.pull();
+    return git(['ls-files', '-z', 'auths', 'config'], clone.directory)
+      .split('\0')
+      .filter((name) => name !== '' && !name.endsWith('/.gitkeep'));
+  };
+  return Promise.resolve({
+    environment: { GITSTORE_GIT_URL: path },
+    foreignWrite: (name, text) => {
+      clone.commit({ [name]: text });
+      return Promise.resolve();
+    },
+    foreignRemove: (name) => {
+      clone.commit({ [name]: null });
+      return Promise.resolve();
+    },
+    stored: (name) => Promise.resolve(files().includes(name) ? readFileSync(join(clone.directory, name), 'utf8') : undefined),
+    names: () => Promise.resolve(files()),
+    destroy: () => Promise.resolve(),
+  });
+}
+
+export const STORE_PLACES = { filesystem: filesystemPlace, postgres: postgresPlace, s3: s3Place, git: gitPlace } as const satisfies Record<
   string,
   () => Promise<StorePlace>
 >;

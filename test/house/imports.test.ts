@@ -13,8 +13,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'store-filesystem': ['core', 'files', 'change-log'],
   'store-postgres': ['core'],
   'store-s3': ['core', 'change-log'],
+  'store-git': ['core', 'files'],
   'store-conformance': ['core'],
-  service: ['core', 'files', 'workspace', 'change-log', 'store-filesystem', 'store-postgres', 'store-s3'],
+  service: ['core', 'files', 'workspace', 'change-log', 'store-filesystem', 'store-postgres', 'store-s3', 'store-git'],
   cli: ['core', 'service'],
   testkit: ['core'],
 };

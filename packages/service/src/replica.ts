@@ -186,6 +186,7 @@ function upstreamWorkspace(settings: Settings): string | undefined {
     [
       ['pg-local-path', 'pgstore'],
       ['s3-local-path', 'objectstore'],
+      ['git-local-path', 'gitstore'],
     ] as const
   ).flatMap(([option, folder]) => (settings[option] === undefined ? [] : [join(settings[option], folder)]));
   return found;

@@ -8,6 +8,7 @@ export * from './s3/test-bucket.js';
 export * from './temporary-directory.js';
 export * from './daemon-process.js';
 export * from './fault-proxy.js';
+export * from './git/git-server.js';
 export * from './silent-proxy.js';
 export * from './credential-files.js';
 export * from './cliproxy/cliproxy-process.js';

@@ -22,7 +22,8 @@ export const OPTIONS = {
   workspace: {
     type: 'path',
     group: 'Workspace',
-    defaultNote: '`$PGSTORE_LOCAL_PATH/pgstore` or `$OBJECTSTORE_LOCAL_PATH/objectstore` where that is set',
+    defaultNote:
+      '`$PGSTORE_LOCAL_PATH/pgstore`, `$OBJECTSTORE_LOCAL_PATH/objectstore` or `$GITSTORE_LOCAL_PATH/gitstore` where that is set',
     description: 'Root with auths/ and config/config.yaml below it',
   },
   'auth-dir': {
@@ -144,6 +145,50 @@ export const OPTIONS = {
     group: 'Store',
     environment: ['OBJECTSTORE_LOCAL_PATH'],
     description: 'Directory below which CLIProxyAPI with an object store keeps its workspace, objectstore/',
+  },
+  'git-url': {
+    type: 'text',
+    group: 'Store',
+    environment: ['GITSTORE_GIT_URL'],
+    description: 'Git repository: https://host/owner/repository.git, or the path of one on this machine',
+  },
+  'git-username': {
+    type: 'text',
+    group: 'Store',
+    environment: ['GITSTORE_GIT_USERNAME'],
+    description: 'User name at the git server; most take any with a token',
+  },
+  'git-token': {
+    type: 'text',
+    group: 'Store',
+    environment: ['GITSTORE_GIT_TOKEN'],
+    secret: true,
+    description: 'Token or password at the git server, with the right to read and write the repository',
+  },
+  'git-branch': {
+    type: 'text',
+    group: 'Store',
+    environment: ['GITSTORE_GIT_BRANCH'],
+    defaultNote: "the repository's default branch",
+    description: 'Branch that holds the documents; made when it is new',
+  },
+  'git-author': {
+    type: 'text',
+    group: 'Store',
+    default: 'Tokenmirror <tokenmirror@localhost>',
+    description: 'Author of the commits',
+  },
+  'git-clones': {
+    type: 'path',
+    group: 'Store',
+    default: '~/.tokenmirror/git',
+    description: 'Directory for clones of remote repositories, which hold the credentials too',
+  },
+  'git-local-path': {
+    type: 'path',
+    group: 'Store',
+    environment: ['GITSTORE_LOCAL_PATH'],
+    description: 'Directory below which CLIProxyAPI with a git store keeps its workspace, gitstore/',
   },
   'filesystem-path': { type: 'path', group: 'Store', description: 'Directory of the filesystem store' },
   'store-timeout': {

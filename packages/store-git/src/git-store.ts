@@ -1,0 +1,332 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  checkFormat,
+  CURRENT_FORMAT,
+  readDocumentKey,
+  TokenmirrorError,
+  type Change,
+  type ClusterIdentity,
+  type Cursor,
+  type DocumentKey,
+  type Entry,
+  type EntrySummary,
+  type Fingerprint,
+  type History,
+  type Listing,
+  type Revision,
+  type StoreKey,
+  type TokenStore,
+  type WriteOutcome,
+} from '@tokenmirror/core';
+import { atomicFs } from './atomic-fs.js';
+import { Branch } from './branch.js';
+import type { Told } from './commit-message.js';
+import { isForeign, type Standing } from './entry-index.js';
+import { placeOf, shownPlace, type GitAddress } from './git-address.js';
+import { explain, isDamaged } from './git-errors.js';
+import { CLUSTER_PATH, contentPath, entryPath, hashOf, KEPT_PATHS } from './layout.js';
+import { LocalOrigin } from './local-origin.js';
+import { RemoteOrigin } from './remote-origin.js';
+import { Objects, type Author, type Edit, type Oid, type Origin } from './repository.js';
+
+export interface GitStoreOptions extends GitAddress {
+  /** Where clones of remote repositories are kept; private to the user. */
+  readonly cloneDirectory: string;
+  readonly author?: Author;
+  readonly historyLength?: number;
+  /** How long a server may be silent, in ms. */
+  readonly timeoutMs?: number;
+}
+
+const DEFAULT_AUTHOR: Author = { name: 'Tokenmirror', email: 'tokenmirror@localhost' };
+const DEFAULT_TIMEOUT_MS = 10_000;
+/** In the place of the identity that was lost; no object has that name. */
+const LOST = 'lost';
+const RETRY_PAUSE_MS = 100;
+const LONGEST_RETRY_PAUSE_MS = 1000;
+
+/**
+ * A branch of a git repository as a store. The tree of its newest commit is the truth; a commit that is pushed on top of the one that it was planned on is
+ * the compare-and-set, and nothing is ever forced. What others committed is understood by their tree, whatever became of the history.
+ */
+export class GitStore implements TokenStore {
+  readonly description: string;
+  readonly #origin: Origin;
+  readonly #objects: Objects;
+  readonly #options: GitStoreOptions;
+  #branch: Branch;
+  #epoch = randomUUID();
+  #identity: ClusterIdentity | undefined;
+  #identityOid: Oid | undefined;
+  #mode: 'create' | 'look' = 'look';
+  #turn: Promise<unknown> = Promise.resolve();
+  readonly history: History;
+
+  constructor(options: GitStoreOptions) {
+    const place = placeOf(options);
+    const { branch, cloneDirectory, timeoutMs = DEFAULT_TIMEOUT_MS } = options;
+    this.description = shownPlace(place, branch);
+    const fs = atomicFs({ durable: place.kind === 'local' });
+    this.#origin =
+      place.kind === 'http'
+        ? new RemoteOrigin({ place, branch, cloneDirectory, timeoutMs, fs })
+        : new LocalOrigin({ path: place.path, branch, fs });
+    this.#objects = new Objects(fs, this.#origin);
+    this.#options = options;
+    this.#branch = this.#unseen();
+    this.history = {
+      versions: (key) => this.#upToDate(() => this.#branch.history.versions(key)),
+      content: (key, id) => this.#upToDate(() => this.#branch.history.content(key, id)),
+      archive: (key, content, reason, author) => this.#upToDate(() => this.#archive(key, content, reason, author)),
+    };
+  }
+
+  open(mode: 'create' | 'look'): Promise<ClusterIdentity | undefined> {
+    return this.#inTurn(async () => {
+      this.#mode = mode;
+      this.#identity = undefined;
+      this.#forget();
+      await this.#origin.open(mode);
+      await this.#refresh();
+      while (mode === 'create' && this.#branch.at(CLUSTER_PATH) === undefined) {
+        if (!(await this.#branch.commit(await this.#foundation(), []))) await this.#refresh();
+      }
+      await this.#readIdentity();
+      return this.#identity;
+    });
+  }
+
+  list(since?: Cursor): Promise<Listing> {
+    return this.#upToDate(async () => {
+      if (this.#mode === 'create') await this.#adoptForeignChanges();
+      const [epoch, position] = since?.split(' ') ?? [];
+      const complete = epoch !== this.#epoch;
+      const entries: EntrySummary[] = complete
+        ? [...this.#branch.index.all()].map((standing) => summaryOf(standing.name, standing))
+        : this.#branch.index.since(Number(position)).map(({ name, standing }) => summaryOf(name, standing));
+      return { entries, cursor: `${this.#epoch} ${String(this.#branch.index.position)}` as Cursor, complete };
+    });
+  }
+
+  read(keys: readonly StoreKey[]): Promise<ReadonlyMap<StoreKey, Entry>> {
+    return this.#upToDate(async () => {
+      const found = await Promise.all(keys.map((key) => this.#entryOf(key)));
+      return new Map(found.flatMap((entry) => (entry === undefined ? [] : [[entry.key, entry]])));
+    });
+  }
+
+  write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]> {
+    if (changes.length === 0) return Promise.resolve([]);
+    return this.#inTurn(async () => {
+      if (!changes.every((change) => this.#fits(change))) await this.#refresh();
+      for (let attempt = 1; ; attempt += 1) {
+        const accepted = new Map<StoreKey, Change>();
+        const outcomes: WriteOutcome[] = [];
+        for (const change of changes) outcomes.push(await this.#judge(change, accepted));
+        if (accepted.size === 0) return outcomes;
+        if (await this.#commitChanges([...accepted.values()], author)) {
+          return outcomes.map((outcome, index) => {
+            const change = changes[index];
+            const standing = change === undefined ? undefined : this.#branch.index.get(change.key);
+            return outcome.status === 'written' && standing !== undefined ? { status: 'written', revision: revisionOf(standing) } : outcome;
+          });
+        }
+        await delay(Math.min(LONGEST_RETRY_PAUSE_MS, RETRY_PAUSE_MS * 2 ** attempt) * Math.random());
+        await this.#refresh();
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#turn;
+    await this.#origin.close();
+  }
+
+  async #entryOf(key: StoreKey): Promise<Entry | undefined> {
+    const standing = this.#branch.index.get(key);
+    if (standing === undefined) return undefined;
+    const known = { key, revision: revisionOf(standing), lineage: await this.#lineageOf(standing) };
+    if (standing.content === undefined) return { state: 'deleted', ...known };
+    return { state: 'live', ...known, content: await this.#objects.text(standing.content) };
+  }
+
+  #fits({ key, expected }: Change): boolean {
+    const standing = this.#branch.index.get(key);
+    return expected === (standing === undefined ? 'absent' : revisionOf(standing));
+  }
+
+  async #judge(change: Change, accepted: Map<StoreKey, Change>): Promise<WriteOutcome> {
+    if (accepted.has(change.key) || !this.#fits(change)) return { status: 'refused' };
+    if (change.content !== null && (await this.#branch.excludes(contentPath(change.key)))) {
+      return { status: 'unacceptable', reason: 'a .gitignore of the repository excludes it' };
+    }
+    accepted.set(change.key, change);
+    return { status: 'written', revision: change.expected as Revision };
+  }
+
+  async #commitChanges(changes: readonly Change[], author: string): Promise<boolean> {
+    const planned = await Promise.all(changes.map((change) => this.#editsOf(change, author)));
+    const told = changes.map(({ key, content }): Told => {
+      if (content === null) return { key, what: 'Delete' };
+      return { key, what: this.#branch.index.get(key)?.content === undefined ? 'Add' : 'Update' };
+    });
+    return this.#branch.commit(planned.flat(), told);
+  }
+
+  async #editsOf({ key, content, lineage }: Change, author: string): Promise<Edit[]> {
+    const standing = this.#branch.index.get(key);
+    const before = standing?.content;
+    const after = content === null ? undefined : await this.#objects.writeText(content);
+    const edits = await this.#entryEdits(key, standing, after, lineage);
+    if (before === after) return edits;
+    edits.push({ path: contentPath(key), before, after });
+    if (before !== undefined && readDocumentKey(key).ok) {
+      const reason = content === null ? 'deleted' : 'replaced';
+      edits.push(
+        ...(await this.#branch.history.keeping(key, { at: Date.now(), reason, author, content: await this.#objects.text(before) })),
+      );
+    }
+    return edits;
+  }
+
+  /** What was committed by others gets entries of its own, so that its revision never returns, and what they replaced or removed goes into the history. */
+  async #adoptForeignChanges(): Promise<void> {
+    for (;;) {
+      const edits: Edit[] = [];
+      const told: Told[] = [];
+      for (const standing of this.#branch.index.all()) {
+        const reading = readDocumentKey(standing.name);
+        if (!reading.ok || !isForeign(standing)) continue;
+        const { key } = reading;
+        const lost = standing.entry?.content === undefined ? undefined : await this.#textIfKept(standing.entry.content);
+        if (lost !== undefined) {
+          const reason = standing.content === undefined ? 'deleted' : 'replaced';
+          edits.push(...(await this.#branch.history.keeping(key, { at: Date.now(), reason, content: lost })));
+        }
+        edits.push(...(await this.#entryEdits(key, standing, standing.content, await this.#lineageOf(standing))));
+        told.push({ key, what: 'Note a change by somebody else of' });
+      }
+      if (edits.length === 0 || (await this.#branch.commit(edits, told))) return;
+      await this.#refresh();
+    }
+  }
+
+  async #archive(key: DocumentKey, content: string, reason: string, author: string): Promise<void> {
+    for (;;) {
+      const edits = await this.#branch.history.keeping(key, { at: Date.now(), reason, author, content });
+      if (edits.length === 0 || (await this.#branch.commit(edits, [{ key, what: 'Keep an earlier version of' }]))) return;
+      await this.#refresh();
+    }
+  }
+
+  async #entryEdits(
+    key: StoreKey,
+    standing: Standing | undefined,
+    content: Oid | undefined,
+    lineage: readonly Fingerprint[],
+  ): Promise<Edit[]> {
+    const path = entryPath(hashOf(key), content);
+    const after = await this.#objects.writeText(`${JSON.stringify({ key, lineage, nonce: randomUUID() })}\n`);
+    const old = standing?.entry;
+    const obsolete = old === undefined || old.path === path ? [] : [{ path: old.path, before: old.oid, after: undefined }];
+    return [...obsolete, { path, before: old?.path === path ? old.oid : undefined, after }];
+  }
+
+  async #foundation(): Promise<Edit[]> {
+    const identity = { id: randomUUID(), key: randomBytes(32).toString('base64url') };
+    const texts = new Map([
+      [CLUSTER_PATH, `${JSON.stringify({ ...CURRENT_FORMAT, ...identity })}\n`],
+      ...KEPT_PATHS.map((path) => [path, ''] as const),
+    ]);
+    const missing = [...texts].filter(([path]) => this.#branch.at(path) === undefined);
+    return Promise.all(missing.map(async ([path, text]) => ({ path, before: undefined, after: await this.#objects.writeText(text) })));
+  }
+
+  async #refresh(): Promise<void> {
+    await this.#branch.refresh();
+    if (this.#identity !== undefined && this.#branch.at(CLUSTER_PATH) !== this.#identityOid) await this.#checkIdentity(this.#identity);
+  }
+
+  async #readIdentity(): Promise<void> {
+    const oid = this.#branch.at(CLUSTER_PATH);
+    this.#identityOid = oid;
+    if (oid === undefined) return;
+    const stored = JSON.parse(await this.#objects.text(oid)) as ClusterIdentity;
+    checkFormat(stored, `${CLUSTER_PATH} in ${this.description}`);
+    this.#identity = { id: stored.id, key: stored.key };
+  }
+
+  async #checkIdentity(known: ClusterIdentity): Promise<void> {
+    this.#identity = undefined;
+    await this.#readIdentity();
+    const found = this.#identity as ClusterIdentity | undefined;
+    this.#identity = known;
+    if (found?.id === known.id) return;
+    this.#identityOid = LOST;
+    throw new TokenmirrorError(
+      'STORE_UNREACHABLE',
+      `git ${this.description} has lost its cluster id or holds another`,
+      'Restore the branch, or restart Tokenmirror to look at what is there now.',
+    );
+  }
+
+  async #lineageOf({ entry }: Standing): Promise<readonly Fingerprint[]> {
+    return entry === undefined ? [] : ((await this.#branch.index.stored(entry.oid)).lineage as Fingerprint[]);
+  }
+
+  async #textIfKept(oid: Oid): Promise<string | undefined> {
+    try {
+      return await this.#objects.text(oid);
+    } catch {
+      return undefined;
+    }
+  }
+
+  #unseen(): Branch {
+    const { author = DEFAULT_AUTHOR, historyLength } = this.#options;
+    return new Branch({ origin: this.#origin, objects: this.#objects, author, historyLength });
+  }
+
+  #forget(): void {
+    this.#objects.forget();
+    this.#branch = this.#unseen();
+    this.#epoch = randomUUID();
+  }
+
+  #upToDate<T>(work: () => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => {
+      await this.#refresh();
+      return work();
+    });
+  }
+
+  /** One operation after the other; what is thrown becomes an error of the store. A copy of the repository that turns out to be damaged is made anew for the next one. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(async () => {
+      try {
+        return await work();
+      } catch (error) {
+        if (isDamaged(error)) {
+          this.#forget();
+          await this.#origin.renew();
+        }
+        throw explain(error, this.description);
+      }
+    });
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+}
+
+function summaryOf(name: string, standing: Standing | undefined): EntrySummary {
+  if (standing === undefined) return { name, state: 'absent', revision: '' as Revision };
+  return { name, state: standing.content === undefined ? 'deleted' : 'live', revision: revisionOf(standing) };
+}
+
+/** An entry is another one with every write of ours; a content that does not belong to it came from somebody else. */
+function revisionOf(standing: Standing): Revision {
+  const { entry, content } = standing;
+  const own = entry === undefined ? 'none' : entry.oid.slice(0, 20);
+  return (isForeign(standing) ? `${own}+${content?.slice(0, 20) ?? 'removed'}` : own) as Revision;
+}

@@ -1,0 +1,46 @@
+import type { GitHttpRequest, GitHttpResponse, HttpClient } from 'isomorphic-git';
+
+/** HTTP for the git library, with an end to waiting: a server that sends nothing for `timeoutMs` is given up. */
+export function httpClient(timeoutMs: number): HttpClient {
+  return { request: (request) => send(request, timeoutMs) };
+}
+
+async function send({ url, method = 'GET', headers = {}, body }: GitHttpRequest, timeoutMs: number): Promise<GitHttpResponse> {
+  const silence = new AbortController();
+  const timer = setTimeout(() => {
+    silence.abort(new DOMException('the server fell silent', 'TimeoutError'));
+  }, timeoutMs);
+  const heard = (): void => {
+    timer.refresh();
+  };
+  const content: Uint8Array[] = [];
+  for await (const chunk of body ?? []) content.push(chunk);
+  try {
+    const answer = await fetch(url, { method, headers, body: body === undefined ? null : Buffer.concat(content), signal: silence.signal });
+    heard();
+    return {
+      url: answer.url,
+      method,
+      statusCode: answer.status,
+      statusMessage: answer.statusText,
+      headers: Object.fromEntries(answer.headers),
+      body: listenedTo(answer.body, heard, () => {
+        clearTimeout(timer);
+      }),
+    };
+  } catch (error) {
+    clearTimeout(timer);
+    throw error;
+  }
+}
+
+async function* listenedTo(body: ReadableStream<Uint8Array> | null, heard: () => void, ended: () => void): AsyncGenerator<Uint8Array> {
+  try {
+    for await (const chunk of body ?? []) {
+      heard();
+      yield chunk;
+    }
+  } finally {
+    ended();
+  }
+}

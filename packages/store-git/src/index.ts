@@ -1,0 +1,3 @@
+export * from './git-address.js';
+export * from './git-store.js';
+export type { Author } from './repository.js';

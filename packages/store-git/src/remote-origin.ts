@@ -1,0 +1,129 @@
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { TokenmirrorError } from '@tokenmirror/core';
+import { lockDirectory, makeDirectory } from '@tokenmirror/files';
+import git, { type PromiseFsClient } from 'isomorphic-git';
+import type { GitPlace } from './git-address.js';
+import { httpClient } from './http-client.js';
+import type { Oid, Origin, Publication } from './repository.js';
+import { sendPack } from './send-pack.js';
+
+export interface RemoteOptions {
+  readonly place: Extract<GitPlace, { kind: 'http' }>;
+  readonly branch: string | undefined;
+  /** Below it the clones lie. */
+  readonly cloneDirectory: string;
+  readonly timeoutMs: number;
+  readonly fs: PromiseFsClient;
+}
+
+const REMOTE = 'origin';
+const DEFAULT_BRANCH = 'main';
+/** After so many pushes the clone, which keeps every object that it ever saw, is made anew. */
+const RENEWED_AFTER = 2000;
+
+/** A branch behind HTTP, with a shallow clone that is used by one process at a time. */
+export class RemoteOrigin implements Origin {
+  readonly #options: RemoteOptions;
+  readonly #http;
+  readonly #headers: Record<string, string>;
+  #gitdir = '';
+  #branch = DEFAULT_BRANCH;
+  #release: () => Promise<void> = () => Promise.resolve();
+  #known: Oid | undefined;
+  #pushes = 0;
+
+  constructor(options: RemoteOptions) {
+    this.#options = options;
+    this.#http = httpClient(options.timeoutMs);
+    const { authorization } = options.place;
+    this.#headers = authorization === undefined ? {} : { authorization };
+  }
+
+  get gitdir(): string {
+    return this.#gitdir;
+  }
+
+  async open(): Promise<void> {
+    await this.close();
+    const { place, cloneDirectory } = this.#options;
+    const own = join(cloneDirectory, createHash('sha256').update(place.url).digest('hex').slice(0, 16));
+    await makeDirectory(own);
+    const lock = await lockDirectory(own, () => {
+      this.#known = undefined;
+    });
+    if (lock.ok) {
+      this.#gitdir = join(own, 'repository.git');
+      this.#release = lock.release;
+    } else {
+      const temporary = await mkdtemp(join(tmpdir(), 'tokenmirror-clone-'));
+      this.#gitdir = join(temporary, 'repository.git');
+      this.#release = () => rm(temporary, { recursive: true, force: true });
+    }
+    await this.#prepare();
+  }
+
+  async latest(): Promise<Oid | undefined> {
+    if (this.#pushes > RENEWED_AFTER) await this.renew();
+    const tip = await this.#remoteTip();
+    if (tip === undefined || tip === this.#known) return tip;
+    const { fs } = this.#options;
+    const wanted = { remote: REMOTE, ref: this.#branch, singleBranch: true, tags: false, depth: 1 };
+    const { fetchHead } = await git.fetch({ fs, http: this.#http, gitdir: this.#gitdir, ...this.#where, ...wanted });
+    this.#known = fetchHead ?? undefined;
+    return this.#known;
+  }
+
+  async publish(commit: Oid, parent: Oid | undefined, { written }: Publication): Promise<boolean> {
+    const { fs, place } = this.#options;
+    const { packfile = new Uint8Array() } = await git.packObjects({ fs, gitdir: this.#gitdir, oids: [...written], write: false });
+    const { url, headers } = this.#where;
+    const update = { http: this.#http, url, headers, ref: `refs/heads/${this.#branch}`, from: parent, to: commit, pack: packfile };
+    const refusal = await sendPack(update);
+    if (refusal !== undefined) {
+      if ((await this.#remoteTip()) !== parent) return false;
+      throw new TokenmirrorError(
+        'STORE_DENIED',
+        `git ${place.url}: the server refused the push (${refusal.slice(0, 200)})`,
+        'Allow pushes to the branch: no protection, no hook, and no scan for secrets that stops them.',
+      );
+    }
+    this.#pushes += 1;
+    this.#known = commit;
+    return true;
+  }
+
+  async renew(): Promise<void> {
+    await rm(this.#gitdir, { recursive: true, force: true });
+    await this.#prepare();
+  }
+
+  async close(): Promise<void> {
+    const release = this.#release;
+    this.#release = () => Promise.resolve();
+    await release();
+  }
+
+  async #prepare(): Promise<void> {
+    const { fs, place } = this.#options;
+    const gitdir = this.#gitdir;
+    this.#known = undefined;
+    this.#pushes = 0;
+    await makeDirectory(gitdir);
+    await git.init({ fs, gitdir, bare: true, defaultBranch: DEFAULT_BRANCH });
+    await git.addRemote({ fs, gitdir, remote: REMOTE, url: place.url, force: true });
+  }
+
+  async #remoteTip(): Promise<Oid | undefined> {
+    const refs = await git.listServerRefs({ http: this.#http, ...this.#where, protocolVersion: 1, symrefs: true });
+    const head = refs.find(({ ref }) => ref === 'HEAD')?.target?.replace('refs/heads/', '');
+    this.#branch = this.#options.branch ?? head ?? DEFAULT_BRANCH;
+    return refs.find(({ ref }) => ref === `refs/heads/${this.#branch}`)?.oid;
+  }
+
+  get #where(): { readonly url: string; readonly headers: Record<string, string> } {
+    return { url: this.#options.place.url, headers: this.#headers };
+  }
+}

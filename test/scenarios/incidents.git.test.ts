@@ -1,0 +1,3 @@
+import { playIncidents } from './play-incidents.js';
+
+playIncidents('git');
