@@ -42,10 +42,11 @@ async function postgresPlace(): Promise<StorePlace> {
   const upstream = new UpstreamPostgres(schema);
   return {
     environment: { PGSTORE_DSN: schema.dsn, PGSTORE_SCHEMA: schema.schema },
-    foreignWrite: (path, text) => (path.startsWith('auths/') ? upstream.saveCredential(path.slice(6), text) : upstream.saveConfig(text)),
-    foreignRemove: async (path) => {
-      await schema.query('DELETE FROM auth_store WHERE id = $1', [path.slice(6)]);
+    foreignWrite: async (path, text) => {
+      await upstream.install();
+      await (path.startsWith('auths/') ? upstream.saveCredential(path.slice(6), text) : upstream.saveConfig(text));
     },
+    foreignRemove: (path) => upstream.deleteCredential(path.slice(6)),
     stored: async (path) => {
       const { credentials, config } = await upstream.boot();
       if (!path.startsWith('auths/')) return config;

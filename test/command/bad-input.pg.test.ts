@@ -288,7 +288,7 @@ test('incident 27: SIGTERM during a flood of changes ends cleanly, and the next 
   await runCommand(['sync', '--workspace', root], environment);
   expect(await runCommand(['verify', '--workspace', root], environment)).toMatchObject({
     exitCode: 0,
-    stdout: '301 of 301 documents are equal.\n',
+    stdout: "workspace: 301 of 301 documents are equal to the authority's.\n",
   });
 });
 

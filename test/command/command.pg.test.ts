@@ -142,7 +142,7 @@ describe('looking', () => {
     const run = (...args: string[]) => runCommand([...args, '--workspace', root], environment);
     const before = readdirSync(root, { recursive: true }).sort();
     expect(await run('diff')).toMatchObject({ exitCode: 1, stdout: expect.stringMatching(/push\s+auths\/claude-a\.json\s+new here/) });
-    expect(await run('verify')).toMatchObject({ exitCode: 1, stdout: expect.stringContaining('only in the workspace') });
+    expect(await run('verify')).toMatchObject({ exitCode: 1, stdout: expect.stringMatching(/workspace +auths.claude-a.json +only here/) });
     expect((await run('status')).stdout).toContain('not running');
     expect(readdirSync(root, { recursive: true }).sort()).toEqual(before);
     expect(await schema.query('SELECT 1 FROM pg_tables WHERE schemaname = current_schema()')).toEqual([]);

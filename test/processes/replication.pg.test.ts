@@ -102,7 +102,7 @@ describe('two daemons on one Postgres', () => {
     expect(statSync(file(b, 'burst-0.json')).mode & 0o777).toBe(0o600);
 
     const verified = await runCommand(['verify', '--workspace', a.workspace], { PGSTORE_DSN: schema.dsn, PGSTORE_SCHEMA: schema.schema });
-    expect(verified).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('502 of 502 documents are equal') });
+    expect(verified).toMatchObject({ exitCode: 0, stdout: expect.stringContaining('workspace: 502 of 502 documents are equal') });
     expect(await a.stop()).toBe(0);
     expect(await b.stop()).toBe(0);
   });

@@ -1,3 +1,3 @@
 import { playIncidents } from './play-incidents.js';
 
-playIncidents('git');
+playIncidents('git', 'filesystem');

@@ -1,3 +1,3 @@
 import { playIncidents } from './play-incidents.js';
 
-playIncidents('postgres');
+playIncidents('postgres', 's3');

@@ -1,3 +1,3 @@
 import { playIncidents } from './play-incidents.js';
 
-playIncidents('s3');
+playIncidents('s3', 'git');

@@ -1,12 +1,12 @@
 import { expect } from '@jest/globals';
 import type { Scenario } from './scenario.js';
 
-const A = 'auths/claude-a@example.com.json';
-const B = 'auths/codex-b@example.com.json';
-const CONFIG = 'config/config.yaml';
+export const A = 'auths/claude-a@example.com.json';
+export const B = 'auths/codex-b@example.com.json';
+export const CONFIG = 'config/config.yaml';
 
 /** A credential whose grant is the nth one, all of the same length. */
-function cred(n: number, more: Record<string, unknown> = {}): Record<string, unknown> {
+export function cred(n: number, more: Record<string, unknown> = {}): Record<string, unknown> {
   const at = new Date(Date.UTC(2026, 0, 1, n)).toISOString();
   return {
     type: 'claude',
@@ -17,7 +17,7 @@ function cred(n: number, more: Record<string, unknown> = {}): Record<string, unk
     ...more,
   };
 }
-const text = (value: Record<string, unknown>): string => JSON.stringify(value);
+export const text = (value: Record<string, unknown>): string => JSON.stringify(value);
 const REAL_CONFIG = '# keep me\napi-keys:\n  - real-key-1\nremote-management:\n  secret-key: real-secret\ndebug: false\n';
 
 /** What happened to setups of this kind elsewhere, and what happens here instead. */
@@ -213,6 +213,21 @@ export const INCIDENTS: readonly Scenario[] = [
       { foreign: CONFIG, text: `${REAL_CONFIG}mended: true\n` },
     ],
     everywhere: { [CONFIG]: `${REAL_CONFIG}mended: true\n` },
+  },
+  {
+    incident: 20,
+    title: 'a copy without its refresh token does not replace the whole one in the store, from a workspace or by a foreign hand',
+    steps: [
+      { write: A, at: 'a', text: text(cred(1)) },
+      { sync: 'a' },
+      { sync: 'b' },
+      { write: A, at: 'b', text: text(cred(1, { refresh_token: undefined })) },
+      { sync: 'b' },
+      { foreign: A, text: text(cred(1, { refresh_token: undefined, note: 'by a foreign hand' })) },
+      { sync: 'a' },
+      { sync: 'b' },
+    ],
+    everywhere: { [A]: cred(1, { note: 'by a foreign hand' }) },
   },
   {
     incident: 21,

@@ -28,6 +28,7 @@ const ARGUMENT_OF: Readonly<Record<OptionSpec['type'], string>> = {
   size: ' <size>',
   count: ' <number>',
   names: ' <names>',
+  paths: ' <paths>',
   addressing: ' <style>',
   'log-level': ' <level>',
   'log-format': ' <format>',

@@ -43,7 +43,7 @@ export function createProgram(done: (exitCode: number) => void): Command {
   };
 
   handle(
-    withOptions(add('run', 'Keep the workspace and the store in sync until stopped (the daemon).'), ['json']),
+    withOptions(add('run', 'Keep the workspace, its store, mirrors and peers in sync until stopped (the daemon).'), ['json']),
     async () => (await import('./commands/run.js')).run,
   );
   handle(withOptions(add('sync', 'One pass in both directions, then exit.')), async () => (await import('./commands/sync.js')).sync);
@@ -56,13 +56,19 @@ export function createProgram(done: (exitCode: number) => void): Command {
     async () => (await import('./commands/diff.js')).diff,
   );
   handle(
-    withOptions(add('verify', 'Compare workspace and store, document by document. Exits with 1 when they differ.'), ['force', 'adopt']),
+    withOptions(add('verify', 'Compare every place with the authority, document by document. Exits with 1 when they differ.'), [
+      'force',
+      'adopt',
+    ]),
     async () => (await import('./commands/verify.js')).verify,
   );
   handle(
     withOptions(
       add('migrate', 'Copy every document of one store into another, and read each of them back.')
-        .requiredOption('--from <store>', 'file:///directory, postgres://…, a configured store (postgres, filesystem), or workspace')
+        .requiredOption(
+          '--from <store>',
+          'file:///directory, postgres://…, s3://…, git+https://…, a configured store (postgres, s3, git, filesystem), or workspace',
+        )
         .requiredOption('--to <store>', 'the same; it is made when it is new')
         .option('--dry-run', 'only tell what would be copied'),
       ['store', 'force', 'adopt'],
@@ -73,7 +79,8 @@ export function createProgram(done: (exitCode: number) => void): Command {
     withOptions(
       add('history', 'List the kept versions of a document, or show one (secrets masked).')
         .argument('<name>', 'for example claude-me@example.com, or config')
-        .option('--show <version>', 'show this version, compared with the current one'),
+        .option('--show <version>', 'show this version, compared with the current one')
+        .option('--from <store>', 'look into this mirror instead of the authority'),
       ['force', 'adopt'],
     ),
     async () => (await import('./commands/history.js')).history,
@@ -83,6 +90,7 @@ export function createProgram(done: (exitCode: number) => void): Command {
       add('restore', 'Bring an earlier version of a document back: its settings, or all of a deleted one.')
         .argument('<name>', 'for example claude-me@example.com, or config')
         .option('--to <version>', 'which one, from `tokenmirror history` (default: the newest)')
+        .option('--from <store>', 'from this mirror: what it holds now, or with --to one of its versions')
         .option('--grant', 'the old tokens too, which are usually dead; asks first')
         .option('--yes', 'do not ask'),
       ['force', 'adopt'],

@@ -29,3 +29,5 @@ export * from './engine/reconciler.js';
 export * from './engine/registration.js';
 export * from './engine/status-board.js';
 export * from './engine/backoff.js';
+export * from './mirroring/copy-plan.js';
+export * from './mirroring/mirror.js';

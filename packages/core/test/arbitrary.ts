@@ -30,7 +30,7 @@ export function configOf(text: string): Document {
 }
 
 export function localOf(document: Document): Extract<Local, { state: 'document' }> {
-  return { state: 'document', document, digest: digest(document) };
+  return { state: 'document', document, absorbed: digest(document), digest: digest(document) };
 }
 
 export function remoteOf(document: Document, revision = 'r1', lineage?: Lineage): Extract<Remote, { state: 'document' }> {

@@ -6,7 +6,7 @@ import { GitProvider } from './stores/git-provider.js';
 import { PostgresProvider } from './stores/postgres-provider.js';
 import { S3Provider } from './stores/s3-provider.js';
 import { SETTINGS, STORE_PROVIDER } from './stores/store-provider.js';
-import { LOG } from './replica.js';
+import { LOG } from './replica-factory.js';
 
 /** The composition root: everything that can be injected, registered once. A new kind of store is one line here. */
 export function compose(settings: Settings, log: Log): DependencyContainer {

@@ -14,6 +14,7 @@ export * from './options/reference.js';
 export * from './options/settings.js';
 export * from './pino-log.js';
 export * from './replica.js';
+export * from './replica-factory.js';
 export * from './stores/store-provider.js';
 export * from './stores/store-registry.js';
 export * from './system-clock.js';

@@ -70,7 +70,8 @@ export class DirectoryWorkspace implements Workspace {
   }
 
   holds(key: DocumentKey): boolean {
-    return key !== CONFIG_KEY || this.#locations.configFile !== undefined;
+    if (key === CONFIG_KEY) return this.#locations.configFile !== undefined;
+    return this.#locations.takes?.(credentialPath(key)) ?? true;
   }
 
   /** The replica whose marker was in the auth directory when it was first looked at. */
@@ -107,7 +108,8 @@ export class DirectoryWorkspace implements Workspace {
 
   scan(): Promise<Scan> {
     this.#replaced.expire();
-    const { files, refused } = new DirectoryScan(this.#locations.authDir);
+    const found = new DirectoryScan(this.#locations.authDir);
+    const [files, refused] = [found.files.filter(({ key }) => this.holds(key)), found.refused];
     const config = this.#locations.configFile === undefined ? undefined : statOf(this.#locations.configFile);
     if (config !== undefined) files.push({ key: CONFIG_KEY, stat: config });
     return Promise.resolve({ files, refused });

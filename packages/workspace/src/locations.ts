@@ -10,6 +10,8 @@ export interface Locations {
   /** Absent where only an auth directory is known: then the config is not mirrored. */
   readonly configFile: string | undefined;
   readonly stateDir: string;
+  /** Which credentials belong here, by their path below the auth directory; all of them where absent. */
+  readonly takes?: (path: string) => boolean;
 }
 
 export interface LocationChoice {

@@ -6,9 +6,9 @@ import { localTime, table } from '../output/table.js';
 export async function history(name: string, command: Command): Promise<number> {
   const { settings, container } = await invoke(command);
   const replicas = container.resolve(ReplicaFactory);
-  const { show } = command.opts<{ show?: string }>();
+  const { show, from } = command.opts<{ show?: string; from?: string }>();
   if (show !== undefined) {
-    const shown = await showVersion(replicas, settings, name, show);
+    const shown = await showVersion(replicas, settings, { name, id: show, from });
     if (settings.json) printJson(shown);
     else
       print(
@@ -19,7 +19,7 @@ export async function history(name: string, command: Command): Promise<number> {
       );
     return 0;
   }
-  const { name: document, now, versions } = await listVersions(replicas, name);
+  const { name: document, now, versions } = await listVersions(replicas, name, from);
   if (settings.json) printJson({ name: document, now, versions });
   else {
     print(`${document} is ${now} in the store, with ${String(versions.length)} earlier ${versions.length === 1 ? 'version' : 'versions'}.`);

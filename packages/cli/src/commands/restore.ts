@@ -6,9 +6,9 @@ import { invoke, print, printJson } from '../context.js';
 
 export async function restore(name: string, command: Command): Promise<number> {
   const { settings, container } = await invoke(command);
-  const { to: version, grant = false, yes = false } = command.opts<{ to?: string; grant?: true; yes?: true }>();
+  const { to: version, from, grant = false, yes = false } = command.opts<{ to?: string; from?: string; grant?: true; yes?: true }>();
   if (grant && !yes) await askForGrant();
-  const result = await bringBack(container.resolve(ReplicaFactory), settings, { name, version, grant });
+  const result = await bringBack(container.resolve(ReplicaFactory), settings, { name, version, from, grant });
   if (settings.json) printJson(result);
   else
     print(

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { EXIT_ATTENTION } from '@tokenmirror/core';
 import { ReplicaFactory, status as look, type NeighbourReport, type StatusReport } from '@tokenmirror/service';
 import { invoke, print, printJson } from '../context.js';
+import { describeMirror } from '../output/places.js';
 import { colorsFor } from '../output/style.js';
 import { distance, localTime, table } from '../output/table.js';
 
@@ -13,6 +14,8 @@ export async function status(command: Command): Promise<number> {
   const engine = report.daemon.report?.engine;
   const isWell =
     report.store.reachable &&
+    report.mirrors.every(({ reachable, copying }) => reachable && ['in step', 'starting', undefined].includes(copying?.state)) &&
+    report.peers.every(({ reachable, engine: peer }) => reachable && peer?.state !== 'degraded') &&
     report.credentials.every(({ problem }) => problem === undefined) &&
     !(report.daemon.running && (engine?.state === 'degraded' || isInTrouble(report.daemon.report?.neighbour)));
   return isWell ? 0 : EXIT_ATTENTION;
@@ -31,13 +34,24 @@ function describe({ url, answers, flavour, isOpen, hasLostConfig }: NeighbourRep
   ];
 }
 
-function render({ workspace, store, daemon, credentials }: StatusReport): string {
+function render({ workspace, store, mirrors, peers, daemon, credentials }: StatusReport): string {
   const colors = colorsFor(process.stdout);
   const lines = [
     `workspace  ${workspace.authDir} (${String(workspace.credentials)} credentials${workspace.hasConfig ? ', config' : workspace.configFile === undefined ? ', config not mirrored' : ', no config'})`,
     `store      ${store.description}${store.reachable ? ` (${String(store.documents)} documents, ${String(store.deleted)} deleted)` : ''}`,
   ];
   if (!store.reachable) lines.push(colors.red(`           out of reach: ${store.problem ?? ''}`), `           ${store.remedy ?? ''}`);
+  for (const { name, description, reachable, documents, problem, remedy, copying } of mirrors) {
+    const isKnownBy = name === description ? '' : `${name}, `;
+    lines.push(`mirror     ${isKnownBy}${description}${reachable ? ` (${String(documents)} documents)` : ''}`);
+    if (!reachable) lines.push(colors.red(`           out of reach: ${problem ?? ''}`), `           ${remedy ?? ''}`);
+    if (copying !== undefined) lines.push(`           ${describeMirror(copying)}`);
+  }
+  for (const { directory, reachable, credentials: count, engine } of peers) {
+    const state = engine === undefined ? '' : `, ${engine.state}`;
+    lines.push(`peer       ${directory}${reachable ? ` (${String(count)} credentials${state})` : colors.red(' is not there')}`);
+    for (const { name, reason } of engine?.refusals ?? []) lines.push(`           refused: ${name}: ${reason}`);
+  }
   const { report } = daemon;
   if (!daemon.running) lines.push(`daemon     not running${report === undefined ? '' : `; last seen ${distance(report.writtenAt)}`}`);
   else if (report !== undefined) {

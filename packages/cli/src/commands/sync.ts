@@ -1,16 +1,19 @@
 import type { Command } from 'commander';
 import { EXIT_ATTENTION, shownName, type EngineStatus } from '@tokenmirror/core';
+import { describeMirror } from '../output/places.js';
 import { ReplicaFactory, sync as syncOnce } from '@tokenmirror/service';
 import { invoke, print, printJson } from '../context.js';
 import { table } from '../output/table.js';
 
 export async function sync(command: Command): Promise<number> {
   const { settings, container } = await invoke(command);
-  const { status, actions } = await syncOnce(container.resolve(ReplicaFactory));
+  const { status, actions, mirrors, peers } = await syncOnce(container.resolve(ReplicaFactory));
   if (settings.json)
     printJson({
       actions: actions.map(({ key, action, because, conflicts }) => ({ name: key, action, because, conflicts })),
       ...problemsOf(status),
+      mirrors,
+      peers: peers.map(({ directory, engine }) => ({ directory, ...problemsOf(engine) })),
     });
   else {
     if (actions.length > 0)
@@ -26,13 +29,20 @@ export async function sync(command: Command): Promise<number> {
       print(
         `${String(status.frozenDeletions.length)} deletions are frozen, because so many at once look like an accident. Put the files back, or run with --force.`,
       );
+    for (const mirror of mirrors) if (mirror.state !== 'in step') print(`mirror ${mirror.name}: ${describeMirror(mirror)}`);
+    for (const { directory, engine } of peers)
+      for (const { name, reason } of engine.refusals) print(`refused (${directory})  ${name}: ${reason}`);
     print(
       actions.length === 0
         ? 'In sync; nothing to do.'
         : `In sync after ${String(actions.length)} ${actions.length === 1 ? 'change' : 'changes'}.`,
     );
   }
-  return status.state === 'degraded' ? EXIT_ATTENTION : 0;
+  const isWell =
+    status.state !== 'degraded' &&
+    mirrors.every(({ state }) => state === 'in step') &&
+    peers.every(({ engine }) => engine.state !== 'degraded');
+  return isWell ? 0 : EXIT_ATTENTION;
 }
 
 function problemsOf({ refusals, frozenDeletions, loginDue, state }: EngineStatus) {

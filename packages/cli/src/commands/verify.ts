@@ -13,11 +13,15 @@ export async function verify(command: Command): Promise<number> {
     if (unequal.length > 0)
       print(
         table(
-          ['DOCUMENT', 'RESULT', 'DETAILS'],
-          unequal.map(({ name, result, details }) => [name, result, details]),
+          ['PLACE', 'DOCUMENT', 'RESULT', 'DETAILS'],
+          unequal.map(({ place, name, result, details }) => [place, name, result, details]),
         ),
       );
-    print(`${String(comparisons.length - unequal.length)} of ${String(comparisons.length)} documents are equal.`);
+    for (const place of new Set(comparisons.map((comparison) => comparison.place))) {
+      const here = comparisons.filter((comparison) => comparison.place === place);
+      const equal = here.filter(({ result }) => result === 'equal');
+      print(`${place}: ${String(equal.length)} of ${String(here.length)} documents are equal to the authority's.`);
+    }
   }
   return unequal.length === 0 ? 0 : EXIT_ATTENTION;
 }

@@ -2,7 +2,7 @@ import { isCredentialKey, type DocumentKey } from '../documents/document-key.js'
 import { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import { messageOf, TokenmirrorError } from '../errors.js';
-import { workspaceLens } from '../planning/lens.js';
+import type { Lens } from '../planning/lens.js';
 import { isInUse } from '../planning/base.js';
 import type { Action } from '../planning/plan.js';
 import type { BaseRecords } from '../ports/base-records.js';
@@ -28,6 +28,10 @@ export interface EngineParts {
   readonly clock: Clock;
   readonly random: RandomSource;
   readonly replicaId: string;
+  /** What the workspace shows of the store. */
+  readonly lens: Lens;
+  /** Stores besides the authority in which a lost grant may be found. */
+  readonly elsewhere?: () => readonly TokenStore[];
   /** Told of everything that happens, in order. */
   readonly emit: (event: EngineEvent) => void;
 }
@@ -128,18 +132,19 @@ export class Engine {
         this.#background(task);
       },
     });
-    const { workspace, store, bases, replicaId } = parts;
+    const { workspace, store, bases, replicaId, lens, elsewhere = () => [] } = parts;
     const { hostSections, maxDocumentBytes } = options;
     this.#reconciler = new Reconciler({
       workspace,
       store,
+      elsewhere,
       bases,
       replicaId,
       hostSections,
       maxDocumentBytes,
       emit,
       hasher: new Hasher(parts.cluster.key),
-      lens: workspaceLens(hostSections),
+      lens,
       gate: this.#gate,
       clock: parts.clock,
       echoMs: options.echoMs,

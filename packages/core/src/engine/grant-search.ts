@@ -3,19 +3,46 @@ import type { DocumentKey } from '../documents/document-key.js';
 import { readDocument } from '../documents/document.js';
 import type { Fingerprint } from '../documents/hasher.js';
 import type { JsonObject } from '../documents/strict-json.js';
+import type { TokenStore } from '../ports/token-store.js';
 import type { ObserverParts } from './observer.js';
 
-/** Looks for a grant in the kept versions of a credential; the fields of the newest one that has it. */
-export async function findGrant(
-  { store, hasher, hostSections, maxDocumentBytes }: Pick<ObserverParts, 'store' | 'hasher' | 'hostSections' | 'maxDocumentBytes'>,
+interface Searched extends Pick<ObserverParts, 'store' | 'hasher' | 'hostSections' | 'maxDocumentBytes'> {
+  readonly elsewhere: () => readonly TokenStore[];
+}
+
+/** Looks for a grant in the kept versions of a credential, then in what other stores hold of it; the fields of the first that has it. */
+export async function findGrant(searched: Searched, key: DocumentKey, wanted: Fingerprint): Promise<JsonObject | undefined> {
+  const { store, elsewhere } = searched;
+  const own = await find(searched, contentsIn(store, key, 'history only'), key, wanted);
+  if (own !== undefined) return own;
+  for (const other of elsewhere()) {
+    const found = await find(searched, contentsIn(other, key, 'everything'), key, wanted).catch(() => undefined);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+async function find(
+  { hasher, hostSections, maxDocumentBytes }: Searched,
+  contents: AsyncIterable<string>,
   key: DocumentKey,
   wanted: Fingerprint,
 ): Promise<JsonObject | undefined> {
-  for (const { id } of (await store.history?.versions(key)) ?? []) {
-    const content = await store.history?.content(key, id);
-    const reading = content === undefined ? undefined : readDocument(key, content, maxDocumentBytes);
-    if (reading?.state !== 'document' || reading.document.kind !== 'credential') continue;
+  for await (const content of contents) {
+    const reading = readDocument(key, content, maxDocumentBytes);
+    if (reading.state !== 'document' || reading.document.kind !== 'credential') continue;
     if (digestOf(reading.document, hasher, hostSections).fingerprint === wanted) return reading.document.fields;
   }
   return undefined;
+}
+
+async function* contentsIn(store: TokenStore, key: DocumentKey, scope: 'history only' | 'everything'): AsyncGenerator<string> {
+  if (scope === 'everything') {
+    const entry = (await store.read([key])).get(key);
+    if (entry?.state === 'live') yield entry.content;
+  }
+  for (const { id } of (await store.history?.versions(key)) ?? []) {
+    const content = await store.history?.content(key, id);
+    if (content !== undefined) yield content;
+  }
 }

@@ -105,7 +105,8 @@ export class Observer {
     if (fingerprint === undefined || fingerprint === base?.local?.fingerprint || lineage.includes(fingerprint)) return 'nothing';
     if (remote.state !== 'document' || remote.document.kind !== 'credential') return observed;
     const document = credentialFrom(withGrantOf(remote.document.fields, late.document.fields));
-    return { ...observed, local: { state: 'document', document, digest: digestOf(document, hasher, hostSections) } };
+    const digest = digestOf(document, hasher, hostSections);
+    return { ...observed, local: { state: 'document', document, absorbed: digest, digest } };
   }
 
   /** The document was seen absent from the store; the next look that finds it so confirms it. */
@@ -123,11 +124,13 @@ export class Observer {
     const entry = await this.#reads.add(key);
     const remote = this.#remoteOf(key, entry);
     if (remote === 'refused') return { verdict: undefined };
+    const absorbed = found && lens.absorb(found.document, remote.state === 'document' ? remote.document : undefined);
     const local: Local =
-      found !== undefined
+      found !== undefined && absorbed !== undefined
         ? {
             state: 'document',
-            document: lens.absorb(found.document, remote.state === 'document' ? remote.document : undefined),
+            document: absorbed,
+            absorbed: digestOf(absorbed, hasher, hostSections),
             digest: digestOf(found.document, hasher, hostSections),
           }
         : reading.state === 'blank'

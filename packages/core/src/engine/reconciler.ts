@@ -7,7 +7,7 @@ import { exhaustive } from '../exhaustive.js';
 import { forgotten, isInUse, withLocal, type Base, type LocalHalf, type StatHint } from '../planning/base.js';
 import { extendLineage, type Lineage } from '../planning/lineage.js';
 import { plan, type Action } from '../planning/plan.js';
-import type { Change, WriteOutcome } from '../ports/token-store.js';
+import type { Change, TokenStore, WriteOutcome } from '../ports/token-store.js';
 import type { LocalReading } from '../ports/workspace.js';
 import { Batcher } from './batcher.js';
 import type { DeletionGate } from './deletion-gate.js';
@@ -19,6 +19,7 @@ import { Retirement } from './retirement.js';
 
 export interface ReconcilerParts extends ObserverParts {
   readonly gate: DeletionGate;
+  readonly elsewhere: () => readonly TokenStore[];
   readonly replicaId: string;
 }
 
@@ -239,7 +240,7 @@ export class Reconciler {
   }
 
   /**
-   * The store went back to a grant that was replaced. Brings the newest one back from the history; where nobody has it, what is there
+   * The store went back to a grant that was replaced. Brings the newest one back from the history or a mirror; where nobody has it, what is there
    * stays in use, the lineage stays as it is, so that a replica that still has the newest grant wins later.
    */
   async #repairGrant(observed: Observed, wanted: Fingerprint): Promise<Verdict | 'again'> {
@@ -251,7 +252,7 @@ export class Reconciler {
       return this.#settle(observed, {
         kind: 'merge',
         document,
-        because: 'the store went back to an older grant; the newest was in its history',
+        because: 'the store went back to an older grant; the newest was in its history or a mirror',
         conflicts: [],
       });
     }

@@ -1,4 +1,5 @@
-import type { Document } from '../documents/document.js';
+import { credentialFrom, type Document } from '../documents/document.js';
+import { accessTokenOf, isSingleUse, refreshTokenOf, withGrantOf, withoutRefreshToken } from '../documents/grant.js';
 import { withHostSectionsOf, type HostSections } from '../documents/host-sections.js';
 
 /**
@@ -21,5 +22,23 @@ export function workspaceLens(hostSections: HostSections): Lens {
   return {
     present: (stored, local) => keepHostOf(stored, local),
     absorb: (local, stored) => keepHostOf(local, stored),
+  };
+}
+
+/** Credentials without their refresh tokens, where these work only once. An edit there goes through to the whole document. */
+export function sealedLens(lens: Lens): Lens {
+  return {
+    present: (stored, local) => {
+      const shown = lens.present(stored, local);
+      const isSealed = shown.kind === 'credential' && isSingleUse(shown.fields) && refreshTokenOf(shown.fields) !== undefined;
+      return isSealed ? credentialFrom(withoutRefreshToken(shown.fields)) : shown;
+    },
+    absorb: (local, stored) => {
+      const taken = lens.absorb(local, stored);
+      if (taken.kind !== 'credential' || stored?.kind !== 'credential' || refreshTokenOf(taken.fields) !== undefined) return taken;
+      const token = accessTokenOf(taken.fields);
+      const isSame = token !== undefined && token === accessTokenOf(stored.fields);
+      return isSame ? credentialFrom(withGrantOf(taken.fields, stored.fields)) : taken;
+    },
   };
 }

@@ -16,8 +16,8 @@ export type Local =
   | { readonly state: 'absent' }
   /** A file that cannot be a credential or a config any more: empty, `{}`. */
   | { readonly state: 'blank'; readonly reason: string }
-  /** `document` as it would stand in the store (through the lens); `digest` of the file as it is. */
-  | { readonly state: 'document'; readonly document: Document; readonly digest: Digest };
+  /** `document` as it would stand in the store (through the lens), with its digest `absorbed`; `digest` of the file as it is. */
+  | { readonly state: 'document'; readonly document: Document; readonly absorbed: Digest; readonly digest: Digest };
 
 /** What the authority shows now. */
 export type Remote =
@@ -145,7 +145,7 @@ function planBoth(
   echo: Echo,
 ): Action {
   const storeIsStale = isStale(remote.digest.fingerprint, remote.lineage);
-  if (local.digest.hash === remote.digest.hash && !storeIsStale) {
+  if (local.absorbed.hash === remote.digest.hash && !storeIsStale) {
     const settled = base?.local?.hash === local.digest.hash && isSameAsBase(remote, base) && base.remote?.revision === remote.revision;
     const recorded = remote.digest.fingerprint === undefined || newestOf(remote.lineage) === remote.digest.fingerprint;
     if (settled && recorded) return { kind: 'nothing' };

@@ -1,5 +1,5 @@
 import { exhaustive, shownName, type Action } from '@tokenmirror/core';
-import type { ReplicaFactory } from '../replica.js';
+import type { ReplicaFactory } from '../replica-factory.js';
 
 export interface PlannedChange {
   readonly name: string;

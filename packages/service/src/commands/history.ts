@@ -11,7 +11,7 @@ import {
   type Version,
 } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
-import type { ReplicaFactory } from '../replica.js';
+import type { ReplicaFactory } from '../replica-factory.js';
 import { maskedLines } from './masking.js';
 
 export interface HistoryOfDocument {
@@ -21,9 +21,9 @@ export interface HistoryOfDocument {
   readonly versions: readonly Version[];
 }
 
-/** The kept versions of one document, newest first. */
-export async function listVersions(replicas: ReplicaFactory, name: string): Promise<HistoryOfDocument> {
-  return withHistory(replicas, async (store, history) => {
+/** The kept versions of one document, newest first, in the authority or in the store `from`. */
+export async function listVersions(replicas: ReplicaFactory, name: string, from?: string): Promise<HistoryOfDocument> {
+  return withHistory(replicas, from, async (store, history) => {
     const key = keyNamed(name);
     const [entry, versions] = [(await store.read([key])).get(key), await history.versions(key)];
     if (entry === undefined && versions.length === 0) throw unknown(`the store knows no document ${shownName(key)}`);
@@ -43,8 +43,12 @@ export interface ShownVersion {
 }
 
 /** One version, masked, compared with what the store holds now. */
-export async function showVersion(replicas: ReplicaFactory, settings: Settings, name: string, id: string): Promise<ShownVersion> {
-  return withHistory(replicas, async (store, _, key) => {
+export async function showVersion(
+  replicas: ReplicaFactory,
+  settings: Settings,
+  { name, id, from }: { readonly name: string; readonly id: string; readonly from: string | undefined },
+): Promise<ShownVersion> {
+  return withHistory(replicas, from, async (store, _, key) => {
     const { document } = await versionOf(store, keyNamed(name), id, settings);
     const wanted = keyNamed(name);
     const entry = (await store.read([wanted])).get(wanted);
@@ -114,16 +118,18 @@ export function keyNamed(name: string): DocumentKey {
 
 async function withHistory<T>(
   replicas: ReplicaFactory,
+  from: string | undefined,
   work: (store: TokenStore, history: NonNullable<TokenStore['history']>, clusterKey: string) => Promise<T>,
 ): Promise<T> {
-  const { store, cluster, close } = await replicas.look();
+  const store = await (from === undefined ? replicas.authority(replicas.locations()) : replicas.place(from));
   try {
+    const cluster = await store.open('look');
     if (store.history === undefined)
       throw new TokenmirrorError('STORE_UNSUITABLE', `${store.description} keeps no history`, 'Use a store that does.');
-    if (cluster.id === 'none yet') throw unknown(`${store.description} has never been used by Tokenmirror`);
+    if (cluster === undefined) throw unknown(`${store.description} has never been used by Tokenmirror`);
     return await work(store, store.history, cluster.key);
   } finally {
-    await close();
+    await store.close();
   }
 }
 

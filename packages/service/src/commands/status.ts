@@ -1,7 +1,16 @@
-import { expiryOf, messageOf, readDocumentKey, shownName, TokenmirrorError } from '@tokenmirror/core';
+import {
+  expiryOf,
+  messageOf,
+  readDocumentKey,
+  shownName,
+  TokenmirrorError,
+  type EngineStatus,
+  type MirrorStatus,
+  type TokenStore,
+} from '@tokenmirror/core';
 import { lockOwner } from '@tokenmirror/files';
 import { readReport, type DaemonReport } from '../daemon/status-file.js';
-import type { ReplicaFactory } from '../replica.js';
+import type { ReplicaFactory } from '../replica-factory.js';
 
 export interface StatusReport {
   readonly workspace: {
@@ -10,16 +19,34 @@ export interface StatusReport {
     readonly credentials: number;
     readonly hasConfig: boolean;
   };
-  readonly store: {
-    readonly description: string;
-    readonly reachable: boolean;
-    readonly documents: number | undefined;
-    readonly deleted: number | undefined;
-    readonly problem: string | undefined;
-    readonly remedy: string | undefined;
-  };
+  readonly store: StoreStatus;
+  readonly mirrors: readonly MirrorReport[];
+  readonly peers: readonly PeerStatus[];
   readonly daemon: { readonly running: boolean; readonly report: DaemonReport | undefined };
   readonly credentials: readonly CredentialStatus[];
+}
+
+export interface StoreStatus {
+  readonly description: string;
+  readonly reachable: boolean;
+  readonly documents: number | undefined;
+  readonly deleted: number | undefined;
+  readonly problem: string | undefined;
+  readonly remedy: string | undefined;
+}
+
+export interface MirrorReport extends StoreStatus {
+  readonly name: string;
+  /** What the daemon says of it, while it runs. */
+  readonly copying: MirrorStatus | undefined;
+}
+
+export interface PeerStatus {
+  readonly directory: string;
+  readonly reachable: boolean;
+  readonly credentials: number;
+  /** What the daemon says of it, while it runs. */
+  readonly engine: EngineStatus | undefined;
 }
 
 export interface CredentialStatus {
@@ -37,6 +64,10 @@ export async function status(replicas: ReplicaFactory): Promise<StatusReport> {
   const locations = replicas.locations();
   const workspace = replicas.workspace(locations);
   const store = await replicas.authority(locations);
+  const mirrors = await replicas.mirrors(store, locations);
+  const owner = await lockOwner(locations.stateDir);
+  const report = await readReport(locations.stateDir);
+  const running = owner === undefined ? undefined : report;
   const stored = await lookAt(store);
   const { files, refused } = workspace.presence() === 'missing' ? { files: [], refused: [] } : await workspace.scan();
   const credentials: CredentialStatus[] = refused.map(({ name, reason }) => ({
@@ -59,7 +90,6 @@ export async function status(replicas: ReplicaFactory): Promise<StatusReport> {
       problem: reading.state === 'document' ? undefined : reading.state === 'absent' ? 'it is gone' : reading.reason,
     });
   }
-  const owner = await lockOwner(locations.stateDir);
   return {
     workspace: {
       authDir: locations.authDir,
@@ -67,20 +97,38 @@ export async function status(replicas: ReplicaFactory): Promise<StatusReport> {
       credentials: credentials.length,
       hasConfig: files.some(({ key }) => key === 'config/config.yaml'),
     },
-    store: {
-      description: store.description,
-      reachable: stored.live !== undefined,
-      documents: stored.live?.size,
-      deleted: stored.deleted,
-      problem: stored.problem,
-      remedy: stored.remedy,
-    },
-    daemon: { running: owner !== undefined, report: await readReport(locations.stateDir) },
+    store: storeStatus(store, stored),
+    mirrors: await Promise.all(
+      mirrors.map(async ({ name, store: mirror }) => ({
+        name,
+        ...storeStatus(mirror, await lookAt(mirror)),
+        copying: running?.mirrors.find(({ description }) => description === mirror.description),
+      })),
+    ),
+    peers: await Promise.all(
+      replicas.peerLocations(locations).map(async (place) => {
+        const peer = replicas.workspace(place);
+        const isThere = peer.presence() !== 'missing';
+        return {
+          directory: place.authDir,
+          reachable: isThere,
+          credentials: isThere ? (await peer.scan()).files.length : 0,
+          engine: running?.peers.find(({ directory }) => directory === place.authDir)?.engine,
+        };
+      }),
+    ),
+    daemon: { running: owner !== undefined, report },
     credentials,
   };
 }
 
-async function lookAt(store: Awaited<ReturnType<ReplicaFactory['authority']>>) {
+type Look = Awaited<ReturnType<typeof lookAt>>;
+
+function storeStatus({ description }: TokenStore, { live, deleted, problem, remedy }: Look): StoreStatus {
+  return { description, reachable: live !== undefined, documents: live?.size, deleted, problem, remedy };
+}
+
+async function lookAt(store: TokenStore) {
   try {
     await store.open('look');
     const { entries } = await store.list();

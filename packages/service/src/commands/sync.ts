@@ -1,9 +1,12 @@
-import { TokenmirrorError, type EngineEvent, type EngineStatus } from '@tokenmirror/core';
-import type { ReplicaFactory } from '../replica.js';
+import { TokenmirrorError, type EngineEvent, type EngineStatus, type MirrorStatus } from '@tokenmirror/core';
+import type { PeerReport } from '../daemon/status-file.js';
+import type { ReplicaFactory } from '../replica-factory.js';
 
 export interface SyncResult {
   readonly status: EngineStatus;
   readonly actions: readonly Extract<EngineEvent, { type: 'acted' }>[];
+  readonly mirrors: readonly MirrorStatus[];
+  readonly peers: readonly PeerReport[];
 }
 
 /**
@@ -13,13 +16,14 @@ export interface SyncResult {
 export async function sync(replicas: ReplicaFactory): Promise<SyncResult> {
   const actions: Extract<EngineEvent, { type: 'acted' }>[] = [];
   const replica = await replicas.open((event) => {
-    if (event.type === 'acted') actions.push(event);
+    const acted = event.type === 'peer' ? event.event : event;
+    if (acted.type === 'acted') actions.push(acted);
   });
   try {
-    await replica.engine.pass();
+    await replica.pass();
     const { status } = replica.engine;
     if (status.outage !== undefined) throw new TokenmirrorError('STORE_UNREACHABLE', status.outage.reason, status.outage.remedy);
-    return { status, actions };
+    return { status, actions, mirrors: replica.mirrors.map((mirror) => mirror.status), peers: replica.peers };
   } finally {
     await replica.close();
   }

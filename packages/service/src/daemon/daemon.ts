@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { inject, injectable } from '../injection.js';
-import { backoffMs, isOutage, messageOf, TokenmirrorError, type ClusterIdentity, type EngineEvent, type Log } from '@tokenmirror/core';
+import { backoffMs, isOutage, messageOf, TokenmirrorError, type ClusterIdentity, type Log } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
-import { LOG, ReplicaFactory, type OpenReplica } from '../replica.js';
+import type { Replica, ReplicaEvent } from '../replica.js';
+import { LOG, ReplicaFactory } from '../replica-factory.js';
 import { SETTINGS } from '../stores/store-provider.js';
 import { StoreRegistry } from '../stores/store-registry.js';
 import { Neighbour } from '../neighbour/neighbour.js';
@@ -17,7 +18,7 @@ const FLUSH_MS = 8000;
 export interface DaemonHooks {
   /** Told once, when everything is in sync for the first time. */
   readonly ready?: () => void;
-  readonly event?: (event: EngineEvent) => void;
+  readonly event?: (event: ReplicaEvent) => void;
 }
 
 /** `tokenmirror run`: keeps a workspace and its store in sync until it is told to stop. */
@@ -27,7 +28,7 @@ export class Daemon {
   readonly #replicas: ReplicaFactory;
   readonly #stores: StoreRegistry;
   readonly #log: Log;
-  #replica: OpenReplica | undefined;
+  #replica: Replica | undefined;
   readonly #stopping = new AbortController();
 
   constructor(
@@ -46,7 +47,7 @@ export class Daemon {
   async run(hooks: DaemonHooks = {}): Promise<void> {
     const locations = this.#replicas.locations();
     const startedAt = Date.now();
-    let replica: OpenReplica;
+    let replica: Replica;
     try {
       replica = await this.#replicas.open(
         (event) => {
@@ -78,6 +79,8 @@ export class Daemon {
       startedAt,
       writtenAt: Date.now(),
       engine: replica.engine.status,
+      mirrors: replica.mirrors.map(({ status }) => status),
+      peers: replica.peers,
       neighbour: neighbour.report,
     }));
     this.#log.info('started', {
@@ -86,13 +89,15 @@ export class Daemon {
       config: locations.configFile,
       store: replica.store.description,
       replica: replica.id,
+      mirrors: replica.mirrors.map(({ status }) => status.description),
+      peers: replica.peers.map(({ directory }) => directory),
     });
     for (const name of this.#stores.unused()) this.#log.warn('store-unused', { store: name, reason: 'another store is the authority' });
     await file.write();
     try {
       if (this.#stopping.signal.aborted) return;
       neighbour.start();
-      await replica.engine.run(replica.session, () => {
+      await replica.run(() => {
         this.#log.info('ready', { afterMs: Date.now() - startedAt });
         void file.write();
         hooks.ready?.();
@@ -109,13 +114,13 @@ export class Daemon {
   async stop(): Promise<void> {
     if (this.#stopping.signal.aborted) return;
     this.#stopping.abort();
-    const engine = this.#replica?.engine;
-    if (engine === undefined) return;
+    const replica = this.#replica;
+    if (replica === undefined) return;
     const flushed = new AbortController();
     const tooLong = delay(FLUSH_MS, undefined, { signal: flushed.signal }).catch(() => undefined);
-    await Promise.race([engine.settled(), tooLong]);
+    await Promise.race([replica.settled(), tooLong]);
     flushed.abort();
-    await engine.stop();
+    await replica.stop();
   }
 
   /** A store that is down when the daemon starts is waited for; one that refuses us is not. */

@@ -1,7 +1,53 @@
-import { exhaustive, shownName, type EngineEvent, type Log } from '@tokenmirror/core';
+import { exhaustive, shownName, type EngineEvent, type Log, type LogDetails, type MirrorEvent } from '@tokenmirror/core';
+import type { ReplicaEvent } from '../replica.js';
 
-/** Writes what the engine tells into the log, one line an event. */
-export function logEvent(log: Log, event: EngineEvent): void {
+/** Writes what happens at a replica into the log, one line an event. */
+export function logEvent(log: Log, event: ReplicaEvent): void {
+  if (event.type === 'peer') logEngineEvent(withDetails(log, { peer: event.peer }), event.event);
+  else if ('mirror' in event) logMirrorEvent(withDetails(log, { mirror: event.mirror }), event);
+  else logEngineEvent(log, event);
+}
+
+function withDetails(log: Log, details: LogDetails): Log {
+  const on = (level: keyof Log) => (event: string, more?: LogDetails) => {
+    log[level](event, { ...details, ...more });
+  };
+  return { debug: on('debug'), info: on('info'), warn: on('warn'), error: on('error') };
+}
+
+function logMirrorEvent(log: Log, event: MirrorEvent): void {
+  switch (event.type) {
+    case 'mirror-trouble':
+      log.error('mirror-trouble', { reason: event.reason, remedy: event.remedy });
+      return;
+    case 'mirror-back':
+      log.info('mirror-back', { afterMs: event.afterMs });
+      return;
+    case 'mirror-frozen':
+      log.error('mirror-frozen', {
+        documents: event.documents,
+        remedy: 'So many deletions at once look like an accident; the mirror keeps them. Restore them, or run `tokenmirror sync --force`.',
+      });
+      return;
+    case 'mirror-ahead':
+      log.warn('mirror-ahead', {
+        document: shownName(event.key),
+        remedy:
+          'The mirror holds a newer grant than the authority. `tokenmirror restore` brings it back; until then nothing is overwritten.',
+      });
+      return;
+    case 'mirror-refused':
+      log.warn('mirror-refused', { document: shownName(event.key), reason: event.reason });
+      return;
+    case 'recovered':
+      log.warn('recovered', { document: shownName(event.key), reason: 'the authority had lost it without a deletion' });
+      return;
+    default:
+      exhaustive(event);
+  }
+}
+
+function logEngineEvent(log: Log, event: EngineEvent): void {
   switch (event.type) {
     case 'acted':
       log[event.conflicts.length > 0 ? 'warn' : 'info'](event.action, {

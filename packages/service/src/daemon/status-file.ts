@@ -1,8 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { checkFormat, CURRENT_FORMAT, type EngineStatus } from '@tokenmirror/core';
+import { checkFormat, CURRENT_FORMAT, type EngineStatus, type MirrorStatus } from '@tokenmirror/core';
 import { replaceFile } from '@tokenmirror/files';
 import type { NeighbourReport } from '../neighbour/neighbour.js';
+
+export interface PeerReport {
+  readonly directory: string;
+  readonly engine: EngineStatus;
+}
 
 /** What a daemon says of itself, for `tokenmirror status`. */
 export interface DaemonReport {
@@ -14,6 +19,8 @@ export interface DaemonReport {
   readonly startedAt: number;
   readonly writtenAt: number;
   readonly engine: EngineStatus;
+  readonly mirrors: readonly MirrorStatus[];
+  readonly peers: readonly PeerReport[];
   /** Absent until it was looked for. */
   readonly neighbour?: NeighbourReport | undefined;
 }

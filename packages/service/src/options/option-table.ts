@@ -1,10 +1,10 @@
 /** How a value is written and what it becomes. */
 export type OptionType =
-  'path' | 'text' | 'url' | 'flag' | 'duration' | 'size' | 'count' | 'names' | 'addressing' | 'log-level' | 'log-format';
+  'path' | 'text' | 'url' | 'flag' | 'duration' | 'size' | 'count' | 'names' | 'paths' | 'addressing' | 'log-level' | 'log-format';
 
 export interface OptionSpec {
   readonly type: OptionType;
-  readonly group: 'Workspace' | 'Store' | 'Replication' | 'Output';
+  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Replication' | 'Output';
   /** As it would be written in `tokenmirror.yaml`; absent when there is none, or when it depends on others (then `defaultNote` says how). */
   readonly default?: string;
   readonly defaultNote?: string;
@@ -196,6 +196,74 @@ export const OPTIONS = {
     group: 'Store',
     default: '10s',
     description: 'How long a store may take to answer before it counts as out of reach',
+  },
+  mirrors: {
+    type: 'names',
+    group: 'Roles',
+    defaultNote: 'none; the S3 backup is one where it is set',
+    description: 'Further stores that are kept as the authority is, in the order in which they are asked for what it lost: names or URLs',
+  },
+  'mirror-interval': {
+    type: 'duration',
+    group: 'Roles',
+    default: '5m',
+    description: 'How often a mirror is compared with the authority; changes of this replica are copied at once',
+  },
+  's3-backup-prefix': {
+    type: 'text',
+    group: 'Roles',
+    environment: ['OBJECTSTORE_BACKUP_PREFIX'],
+    description: 'Folder of a backup in object storage, for example backup; this alone sets one up in the bucket of the S3 store',
+  },
+  's3-backup-bucket': {
+    type: 'text',
+    group: 'Roles',
+    environment: ['OBJECTSTORE_BACKUP_BUCKET'],
+    defaultNote: 'the bucket of the S3 store',
+    description: 'Bucket of the backup',
+  },
+  's3-backup-endpoint': {
+    type: 'text',
+    group: 'Roles',
+    environment: ['OBJECTSTORE_BACKUP_ENDPOINT'],
+    defaultNote: 'that of the S3 store',
+    description: 'Address of the object storage of the backup',
+  },
+  's3-backup-region': {
+    type: 'text',
+    group: 'Roles',
+    environment: ['OBJECTSTORE_BACKUP_REGION'],
+    defaultNote: 'that of the S3 store, or from the endpoint',
+    description: 'Region of the bucket of the backup',
+  },
+  's3-backup-access-key': {
+    type: 'text',
+    group: 'Roles',
+    environment: ['OBJECTSTORE_BACKUP_ACCESS_KEY'],
+    defaultNote: 'that of the S3 store',
+    secret: true,
+    description: 'Access key of the backup',
+  },
+  's3-backup-secret-key': {
+    type: 'text',
+    group: 'Roles',
+    environment: ['OBJECTSTORE_BACKUP_SECRET_KEY'],
+    defaultNote: 'that of the S3 store',
+    secret: true,
+    description: 'Secret key of the backup',
+  },
+  peers: {
+    type: 'paths',
+    group: 'Roles',
+    defaultNote: 'none',
+    description:
+      'Further directories of credentials that are kept in sync both ways, for example ~/.ccs/cliproxy/auth; they get no refresh tokens',
+  },
+  'peer-filter': {
+    type: 'names',
+    group: 'Roles',
+    default: '*',
+    description: 'File names that belong to the peers, with * for anything, for example claude-*,codex-*',
   },
   'poll-interval': {
     type: 'duration',

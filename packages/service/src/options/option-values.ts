@@ -26,7 +26,8 @@ const size = z.string().transform((text, context) => {
 
 const flag = z.union([z.boolean(), z.stringbool()], { error: 'write true or false' });
 const text = z.string().trim().min(1, 'give a value');
-const path = text.transform((value) => (value === '~' || value.startsWith('~/') ? join(homedir(), value.slice(1)) : value));
+const atHome = (value: string): string => (value === '~' || value.startsWith('~/') ? join(homedir(), value.slice(1)) : value);
+const path = text.transform(atHome);
 const url = z.url({ protocol: /^https?$/, error: 'write an address such as http://127.0.0.1:8317' });
 const count = z.coerce
   .number('write a whole number')
@@ -40,6 +41,8 @@ const names = z.string().transform((list) =>
     .filter((name) => name !== ''),
 );
 
+const paths = names.transform((list) => list.map(atHome));
+
 /** One parser for each type of option. */
 export const VALUE_SCHEMAS = {
   path,
@@ -50,6 +53,7 @@ export const VALUE_SCHEMAS = {
   size,
   count,
   names,
+  paths,
   addressing: z.enum(['auto', 'path', 'virtual'], { error: 'write auto, path or virtual' }),
   'log-level': z.enum(['debug', 'info', 'warn', 'error'], { error: 'write debug, info, warn or error' }),
   'log-format': z.enum(['auto', 'pretty', 'json'], { error: 'write auto, pretty or json' }),

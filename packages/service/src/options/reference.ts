@@ -9,6 +9,7 @@ const SYNTAX: Readonly<Record<OptionSpec['type'], string>> = {
   size: 'size: `512KiB`, `1MiB`',
   count: 'whole number, 1 to 1000',
   names: 'names, separated by commas',
+  paths: 'paths, separated by commas',
   addressing: '`auto`, `path`, `virtual`',
   'log-level': '`debug`, `info`, `warn`, `error`',
   'log-format': '`auto`, `pretty`, `json`',

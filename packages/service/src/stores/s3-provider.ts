@@ -13,18 +13,42 @@ export class S3Provider implements StoreProvider {
   }
 
   async create(settings: Settings, role: StoreRole, url?: string): Promise<TokenStore> {
-    // The SDK's note on its next major version is for developers, not for who runs this.
-    process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
-    const { readS3Url, S3Store } = await import('@tokenmirror/store-s3');
     const configured = configuredAddress(settings);
-    return new S3Store({
-      ...(url === undefined ? named(configured) : besides(readS3Url(url), configured)),
-      historyLength: settings['history-length'],
-      timeoutMs: settings['store-timeout'],
-      listingMs: settings['s3-listing-interval'],
-      isMirror: role === 'mirror',
-    });
+    if (url === undefined) return open(named(configured), settings, role);
+    const { readS3Url } = await import('@tokenmirror/store-s3');
+    return open(besides(readS3Url(url), configured), settings, role);
   }
+}
+
+/** The backup in object storage, where one is set up: like the S3 store, but for what is said of it. */
+export async function s3Backup(settings: Settings): Promise<TokenStore | undefined> {
+  const [prefix, bucket, endpoint] = [settings['s3-backup-prefix'], settings['s3-backup-bucket'], settings['s3-backup-endpoint']];
+  if (prefix === undefined && bucket === undefined && endpoint === undefined) return undefined;
+  const primary = configuredAddress(settings);
+  const isElsewhere = endpoint !== undefined && endpoint !== primary.endpoint;
+  const address = {
+    ...primary,
+    bucket: bucket ?? primary.bucket,
+    prefix,
+    endpoint: endpoint ?? primary.endpoint,
+    region: settings['s3-backup-region'] ?? (isElsewhere ? undefined : primary.region),
+    accessKey: settings['s3-backup-access-key'] ?? primary.accessKey,
+    secretKey: settings['s3-backup-secret-key'] ?? primary.secretKey,
+  };
+  return open(named(address), settings, 'mirror');
+}
+
+async function open(address: S3Address, settings: Settings, role: StoreRole): Promise<TokenStore> {
+  // The SDK's note on its next major version is for developers, not for who runs this.
+  process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] ??= 'true';
+  const { S3Store } = await import('@tokenmirror/store-s3');
+  return new S3Store({
+    ...address,
+    historyLength: settings['history-length'],
+    timeoutMs: settings['store-timeout'],
+    listingMs: settings['s3-listing-interval'],
+    isMirror: role === 'mirror',
+  });
 }
 
 type Configured = Omit<S3Address, 'bucket'> & { readonly bucket: string | undefined };

@@ -1,7 +1,14 @@
 import { inject, injectable, injectAll } from '../injection.js';
 import { TokenmirrorError, type TokenStore } from '@tokenmirror/core';
 import type { Settings } from '../options/settings.js';
+import { s3Backup } from './s3-provider.js';
 import { SETTINGS, STORE_PROVIDER, type StoreProvider, type StoreRole } from './store-provider.js';
+
+export interface NamedStore {
+  /** As it is configured, or described. */
+  readonly name: string;
+  readonly store: TokenStore;
+}
 
 /** Finds the store that is meant: by URL, by name, or the highest that is configured. */
 @injectable()
@@ -21,14 +28,29 @@ export class StoreRegistry {
     return this.#highest().create(this.#settings, 'authority');
   }
 
-  /** The stores that are configured besides the authority and therefore not used. */
+  /** The stores that are kept as the authority is, in the order in which they are asked for what it lost. */
+  async mirrors(): Promise<readonly NamedStore[]> {
+    const backup = await s3Backup(this.#settings);
+    const listed = await Promise.all(
+      (this.#settings.mirrors ?? []).map(async (name) => ({ name, store: await this.named(name, 'mirror') })),
+    );
+    return [...(backup === undefined ? [] : [{ name: 's3-backup', store: backup }]), ...listed].map(({ name, store }) => ({
+      name: name.includes(':') ? store.description : name,
+      store,
+    }));
+  }
+
+  /** The stores that are configured besides the authority, are no mirrors, and therefore not used. */
   unused(): readonly string[] {
-    const named = this.#settings.store;
-    const chosen =
-      named === undefined ? this.#highest() : this.#providers.find((provider) => provider.name === named || matches(provider, named));
+    const { store, mirrors = [] } = this.#settings;
+    const chosen = [store === undefined ? this.#highest() : this.#provider(store), ...mirrors.map((name) => this.#provider(name))];
     return this.#providers
-      .filter((provider) => provider !== chosen && provider.name !== 'filesystem' && provider.isConfigured(this.#settings))
+      .filter((provider) => !chosen.includes(provider) && provider.name !== 'filesystem' && provider.isConfigured(this.#settings))
       .map(({ name }) => name);
+  }
+
+  #provider(nameOrUrl: string): StoreProvider | undefined {
+    return this.#providers.find((provider) => provider.name === nameOrUrl || matches(provider, nameOrUrl));
   }
 
   /** @throws TokenmirrorError STORE_INVALID, without the URL, which may hold a password */

@@ -1,0 +1,352 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { existsSync, realpathSync, statSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { dirname, join, resolve, sep } from 'node:path';
+import { inject, injectable, type InjectionToken } from './injection.js';
+import {
+  Engine,
+  Mirror,
+  sealedLens,
+  silentLog,
+  TokenmirrorError,
+  workspaceLens,
+  type ActedKind,
+  type ClusterIdentity,
+  type EngineEvent,
+  type EngineParts,
+  type Lens,
+  type Log,
+  type TokenStore,
+} from '@tokenmirror/core';
+import { lockDirectory, makeDirectory } from '@tokenmirror/files';
+import { BaseJournal, DirectoryWorkspace, locate, workspaceSource, type Locations } from '@tokenmirror/workspace';
+import type { Settings } from './options/settings.js';
+import { Replica, type Peer, type ReplicaEvent, type Session } from './replica.js';
+import { StoreRegistry, type NamedStore } from './stores/store-registry.js';
+import { SETTINGS } from './stores/store-provider.js';
+import { systemClock } from './system-clock.js';
+
+export const LOG: InjectionToken<Log> = Symbol('Log');
+
+/** What this replica did to the authority, and its mirrors have to follow. */
+const WRITTEN: ReadonlySet<ActedKind> = new Set(['push', 'merge', 'delete-remote']);
+
+/** Closes what was opened, the last first. */
+type Closers = (() => Promise<void>)[];
+
+/** Everything of a replica, opened to be looked at. */
+export interface OpenLook {
+  readonly engine: Engine;
+  readonly workspace: DirectoryWorkspace;
+  readonly store: TokenStore;
+  readonly cluster: ClusterIdentity;
+  readonly mirrors: readonly NamedStore[];
+  readonly peers: readonly DirectoryWorkspace[];
+  readonly close: () => Promise<void>;
+}
+
+/** Builds what a command works on: the workspace, the stores, and the engine between them. */
+@injectable()
+export class ReplicaFactory {
+  readonly #settings: Settings;
+  readonly #stores: StoreRegistry;
+  readonly #log: Log;
+
+  constructor(@inject(SETTINGS) settings: Settings, @inject(StoreRegistry) stores: StoreRegistry, @inject(LOG) log: Log) {
+    this.#settings = settings;
+    this.#stores = stores;
+    this.#log = log;
+  }
+
+  /** @throws TokenmirrorError WORKSPACE_MISSING, OPTION_INVALID */
+  locations(): Locations {
+    const { workspace, config } = this.#settings;
+    const isElsewhere = this.#settings['auth-dir'] !== undefined || config !== undefined;
+    const root = workspace ?? (isElsewhere ? undefined : upstreamWorkspace(this.#settings));
+    return locate({ workspace: root, config, authDir: this.#settings['auth-dir'], stateDir: this.#settings['state-dir'] });
+  }
+
+  workspace(locations = this.locations(), log = silentLog): DirectoryWorkspace {
+    return new DirectoryWorkspace(locations, systemClock, log, this.#settings['max-document-size']);
+  }
+
+  /** The workspace as something to copy from. */
+  workspaceSource(): TokenStore {
+    return workspaceSource(this.workspace());
+  }
+
+  /** The authority, not opened. */
+  async authority(locations: Locations): Promise<TokenStore> {
+    const store = await this.#stores.authority();
+    refuseOverlap(store, locations);
+    return store;
+  }
+
+  /** The mirrors of an authority, not opened. @throws TokenmirrorError STORE_INVALID */
+  async mirrors(authority: TokenStore, locations: Locations): Promise<readonly NamedStore[]> {
+    const mirrors = await this.#stores.mirrors();
+    const places = [authority.description, ...mirrors.map(({ store }) => store.description)];
+    const twice = places.find((place, n) => places.indexOf(place) !== n);
+    if (twice !== undefined)
+      throw new TokenmirrorError(
+        'STORE_INVALID',
+        `${twice} is named twice`,
+        'A mirror is another place than the authority, or another prefix.',
+      );
+    for (const { store } of mirrors) refuseOverlap(store, locations);
+    return mirrors;
+  }
+
+  /** A mirror by its name, or any other store by name or URL, not opened. */
+  async place(name: string): Promise<TokenStore> {
+    const mirror = (await this.#stores.mirrors()).find((each) => each.name === name);
+    return mirror?.store ?? this.#stores.named(name, 'mirror');
+  }
+
+  /** @throws TokenmirrorError WORKSPACE_MISSING, OPTION_INVALID */
+  peerLocations(main: Locations): readonly Locations[] {
+    return (this.#settings.peers ?? []).map((path) => {
+      const authDir = resolve(path);
+      if (statSync(authDir, { throwIfNoEntry: false })?.isDirectory() !== true)
+        throw new TokenmirrorError(
+          'WORKSPACE_MISSING',
+          `the peer directory ${authDir} does not exist`,
+          'Check the path, or make it first.',
+        );
+      if (lieInEachOther(authDir, main.authDir))
+        throw new TokenmirrorError(
+          'OPTION_INVALID',
+          `the peer directory ${authDir} and the auth directory lie in each other`,
+          'Name another one.',
+        );
+      const name = createHash('sha256').update(authDir).digest('hex').slice(0, 12);
+      return {
+        authDir,
+        configFile: undefined,
+        stateDir: join(main.stateDir, 'peers', name),
+        takes: filterOf(this.#settings['peer-filter']),
+      };
+    });
+  }
+
+  /**
+   * Opens everything to work with: alone on this workspace, the store made where it is new.
+   * @throws TokenmirrorError WORKSPACE_BUSY, CLUSTER_FOREIGN and those of the store
+   */
+  async open(
+    emit: (event: ReplicaEvent) => void,
+    waitForStore: (open: () => Promise<ClusterIdentity>) => Promise<ClusterIdentity> = (open) => open(),
+  ): Promise<Replica> {
+    const locations = this.locations();
+    await makeDirectory(locations.authDir);
+    await makeDirectory(locations.stateDir);
+    const lost = new AbortController();
+    const lock = await lockDirectory(locations.stateDir, () => {
+      lost.abort(lockLost(locations));
+    });
+    if (!lock.ok) throw busy(locations, lock.owner?.pid);
+    const closers: Closers = [lock.release];
+    try {
+      const replica = await this.#openLocked(locations, closers, emit, waitForStore);
+      lost.signal.addEventListener('abort', () => {
+        replica.engine.fail(lost.signal.reason);
+      });
+      if (lost.signal.aborted) replica.engine.fail(lost.signal.reason);
+      return replica;
+    } catch (error) {
+      await closeAll(closers);
+      throw error;
+    }
+  }
+
+  /** Opens everything to look at: nothing is made or changed, and a daemon may be at work meanwhile. */
+  async look(): Promise<OpenLook> {
+    const locations = this.locations();
+    const workspace = this.workspace(locations);
+    const store = await this.authority(locations);
+    const mirrors = await this.mirrors(store, locations);
+    const cluster = (await store.open('look')) ?? { id: 'none yet', key: randomBytes(32).toString('base64url') };
+    const bases = await BaseJournal.look(locations.stateDir, {
+      cluster: cluster.id,
+      store: store.description,
+      replica: workspace.replicaId ?? '',
+    });
+    const engine = this.#engine({ workspace, store, cluster, bases, lens: this.lens(), replicaId: 'looking', emit: () => undefined });
+    const peers = this.peerLocations(locations).map((peer) => this.workspace(peer));
+    return { engine, workspace, store, cluster, mirrors, peers, close: () => store.close() };
+  }
+
+  /** What the workspace shows of the store. */
+  lens(): Lens {
+    return workspaceLens(new Set(this.#settings['host-sections']));
+  }
+
+  async #openLocked(
+    locations: Locations,
+    closers: Closers,
+    emit: (event: ReplicaEvent) => void,
+    waitForStore: (open: () => Promise<ClusterIdentity>) => Promise<ClusterIdentity>,
+  ): Promise<Replica> {
+    const workspace = await this.#recovered(locations);
+    const peerPlaces = this.peerLocations(locations);
+    const store = await this.authority(locations);
+    const mirrorStores = await this.mirrors(store, locations);
+    closers.push(() => store.close());
+    const cluster = await waitForStore(async () => identityOf(await store.open('create'), store));
+    await this.#refuseForeignCluster(locations, cluster, store);
+
+    const mirrors: Mirror[] = [];
+    const shared = { store, cluster, elsewhere: () => mirrors.flatMap(({ source }) => source ?? []) };
+    const follow = (event: EngineEvent): void => {
+      if (event.type === 'acted' && WRITTEN.has(event.action)) for (const mirror of mirrors) mirror.look(event.key);
+    };
+    const lens = this.lens();
+    const main = await this.#openEngine({ ...shared, workspace, lens }, locations, closers, (event) => {
+      emit(event);
+      follow(event);
+    });
+    for (const { name, store: mirror } of mirrorStores) {
+      const parts = { name, store: mirror, authority: store, cluster, replicaId: main.id, clock: systemClock, random: Math.random, emit };
+      mirrors.push(new Mirror(parts, this.#mirrorOptions));
+    }
+    const peers: Peer[] = [];
+    for (const place of peerPlaces) {
+      const parts = { ...shared, workspace: await this.#recovered(place), lens: sealedLens(lens) };
+      const { engine } = await this.#openEngine(parts, place, closers, (event) => {
+        emit({ type: 'peer', peer: place.authDir, event });
+        follow(event);
+      });
+      peers.push({ directory: place.authDir, engine, session: newSession() });
+    }
+    const release = (): Promise<void> => closeAll(closers);
+    return new Replica({ id: main.id, engine: main.engine, store, session: newSession(), mirrors, peers, release });
+  }
+
+  async #recovered(locations: Locations): Promise<DirectoryWorkspace> {
+    await makeDirectory(locations.stateDir);
+    const workspace = this.workspace(locations, this.#log);
+    await workspace.recover();
+    return workspace;
+  }
+
+  async #openEngine(
+    parts: Pick<EngineParts, 'store' | 'cluster' | 'lens'> &
+      Required<Pick<EngineParts, 'elsewhere'>> & { readonly workspace: DirectoryWorkspace },
+    locations: Locations,
+    closers: Closers,
+    emit: (event: EngineEvent) => void,
+  ): Promise<{ readonly id: string; readonly engine: Engine }> {
+    const { workspace, store, cluster } = parts;
+    const id = workspace.replicaId ?? randomBytes(9).toString('base64url');
+    const bases = await BaseJournal.open(locations.stateDir, { cluster: cluster.id, store: store.description, replica: id });
+    closers.push(async () => {
+      await bases.close();
+      workspace.release();
+    });
+    return { id, engine: this.#engine({ ...parts, bases, replicaId: id, emit }) };
+  }
+
+  #engine(parts: Omit<EngineParts, 'clock' | 'random'>): Engine {
+    return new Engine(
+      { ...parts, clock: systemClock, random: Math.random },
+      {
+        hostSections: new Set(this.#settings['host-sections']),
+        maxDocumentBytes: this.#settings['max-document-size'],
+        pollMs: this.#settings['poll-interval'],
+        sweepMs: this.#settings['sweep-interval'],
+        echoMs: this.#settings['echo-window'],
+        force: this.#settings.force,
+      },
+    );
+  }
+
+  get #mirrorOptions() {
+    return {
+      maxDocumentBytes: this.#settings['max-document-size'],
+      intervalMs: this.#settings['mirror-interval'],
+      force: this.#settings.force,
+    };
+  }
+
+  async #refuseForeignCluster(locations: Locations, cluster: ClusterIdentity, store: TokenStore): Promise<void> {
+    const before = await BaseJournal.clusterOf(locations.stateDir);
+    if (before === undefined || before === cluster.id || this.#settings.adopt) return;
+    throw new TokenmirrorError(
+      'CLUSTER_FOREIGN',
+      `this workspace belongs to another cluster than ${store.description}`,
+      'Check that the right store is named. To join this one, merging what both have, start once with --adopt.',
+    );
+  }
+}
+
+/** Where CLIProxyAPI with a remote store of its own keeps its files. */
+function upstreamWorkspace(settings: Settings): string | undefined {
+  const [found] = (
+    [
+      ['pg-local-path', 'pgstore'],
+      ['s3-local-path', 'objectstore'],
+      ['git-local-path', 'gitstore'],
+    ] as const
+  ).flatMap(([option, folder]) => (settings[option] === undefined ? [] : [join(settings[option], folder)]));
+  return found;
+}
+
+function newSession(): Session {
+  return { id: randomUUID(), host: hostname() };
+}
+
+async function closeAll(closers: Closers): Promise<void> {
+  for (const close of closers.splice(0).reverse()) await close();
+}
+
+function identityOf(identity: ClusterIdentity | undefined, store: TokenStore): ClusterIdentity {
+  if (identity !== undefined) return identity;
+  throw new TokenmirrorError('INTERNAL', `${store.description} was made and has no identity`, 'Please report this.');
+}
+
+function busy({ stateDir }: Locations, pid: number | undefined): TokenmirrorError {
+  return new TokenmirrorError(
+    'WORKSPACE_BUSY',
+    `another Tokenmirror${pid === undefined ? '' : ` (process ${String(pid)})`} works on this workspace (${stateDir})`,
+    'It keeps the workspace in sync already; see `tokenmirror status`. Stop it before you start another one.',
+  );
+}
+
+function lockLost({ stateDir }: Locations): TokenmirrorError {
+  return new TokenmirrorError(
+    'WORKSPACE_BUSY',
+    `the lock on this workspace was taken away (${stateDir})`,
+    'Another Tokenmirror took over, or the state directory was removed. See `tokenmirror status`, and start this one again if it should run.',
+  );
+}
+
+/** What a peer directory may be called by. */
+function filterOf(patterns: readonly string[]): (path: string) => boolean {
+  const expressions = patterns.map((pattern) => new RegExp(`^${pattern.split('*').map(escaped).join('.*')}(?:\\.json)?$`));
+  return (path) => expressions.some((expression) => expression.test(path));
+}
+
+function escaped(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+}
+
+/** A store inside the workspace, or the other way round, would mirror itself. */
+function refuseOverlap(store: TokenStore, { authDir }: Locations): void {
+  if (!store.description.startsWith('file://')) return;
+  if (lieInEachOther(store.description.slice('file://'.length), authDir)) {
+    throw new TokenmirrorError(
+      'STORE_INVALID',
+      `the store ${store.description} and the auth directory ${authDir} lie in each other`,
+      'Name a directory of its own for the store.',
+    );
+  }
+}
+
+function lieInEachOther(one: string, other: string): boolean {
+  const [a, b] = [real(one), real(other)];
+  return a === b || a.startsWith(b + sep) || b.startsWith(a + sep);
+}
+
+function real(path: string): string {
+  return existsSync(path) ? realpathSync(path) : join(real(dirname(path)), path.slice(dirname(path).length + 1));
+}
