@@ -51,9 +51,9 @@ export async function play(scenario: Scenario, authority: StoreKind, mirror: Sto
     results,
     text: (replica, path) => (existsSync(join(roots[replica], path)) ? readFileSync(join(roots[replica], path), 'utf8') : undefined),
     mode: (replica, path) => statSync(join(roots[replica], path)).mode & 0o777,
-    stored: async (path) => value(path, await place.stored(path)),
-    mirrored: async (path) => value(path, await copy.stored(path)),
-    storedNames: () => place.names(),
+    stored: async (path) => value(path, (await place.documents()).get(path)),
+    mirrored: async (path) => value(path, (await copy.documents()).get(path)),
+    storedNames: async () => [...(await place.documents()).keys()],
   };
   const syncOnce = async (replica: ReplicaName, force = false): Promise<void> => {
     used.add(replica);

@@ -298,7 +298,7 @@ export class Mirror {
     if (planned.kind === 'ahead' && !this.#ahead.has(key)) emit({ type: 'mirror-ahead', mirror: name, key });
     if (planned.kind === 'ahead') this.#ahead.add(key);
     else this.#ahead.delete(key);
-    this.#frozen.delete(key);
+    if (planned.kind !== 'delete') this.#frozen.delete(key);
   }
 
   #refuse(key: DocumentKey, reason: string): void {

@@ -25,6 +25,7 @@ export class TestBucket {
   readonly access: S3Access;
   readonly prefix: string;
   readonly #client: S3Client;
+  readonly #read = new Map<string, { readonly etag: string; readonly text: string }>();
 
   constructor(access = testS3(), prefix = `test-${randomBytes(6).toString('hex')}`) {
     if (access === undefined) throw new Error(`${VARIABLE}ENDPOINT is not set`);
@@ -77,7 +78,31 @@ export class TestBucket {
 
   /** Everything below the prefix, or below a folder of it. */
   async names(folder = ''): Promise<string[]> {
-    const names: string[] = [];
+    return (await this.#list(folder)).map(({ name }) => name);
+  }
+
+  /** The texts below some folders, each read when it has changed. */
+  async contents(folders: readonly string[]): Promise<ReadonlyMap<string, string>> {
+    const listed = (await Promise.all(folders.map((folder) => this.#list(folder)))).flat();
+    const found = await Promise.all(
+      listed.map(async ({ name, etag }) => {
+        const known = this.#read.get(name);
+        const text = known?.etag === etag ? known.text : await this.get(name);
+        if (text !== undefined) this.#read.set(name, { etag, text });
+        return text === undefined ? [] : ([[name, text]] as const);
+      }),
+    );
+    return new Map(found.flat());
+  }
+
+  async destroy(): Promise<void> {
+    const names = await this.names();
+    await Promise.all(names.map((name) => this.remove(name)));
+    this.#client.destroy();
+  }
+
+  async #list(folder: string): Promise<{ readonly name: string; readonly etag: string }[]> {
+    const found: { name: string; etag: string }[] = [];
     let token: string | undefined;
     do {
       const page = await this.#client.send(
@@ -87,16 +112,10 @@ export class TestBucket {
           ...(token === undefined ? {} : { ContinuationToken: token }),
         }),
       );
-      names.push(...(page.Contents ?? []).map(({ Key = '' }) => Key.slice(this.prefix.length + 1)));
+      for (const { Key = '', ETag = '' } of page.Contents ?? []) found.push({ name: Key.slice(this.prefix.length + 1), etag: ETag });
       token = page.NextContinuationToken;
     } while (token !== undefined);
-    return names;
-  }
-
-  async destroy(): Promise<void> {
-    const names = await this.names();
-    await Promise.all(names.map((name) => this.remove(name)));
-    this.#client.destroy();
+    return found;
   }
 
   #at(name: string): { readonly Bucket: string; readonly Key: string } {

@@ -1,0 +1,3 @@
+import { describeReplication } from './replication.js';
+
+describeReplication('filesystem', { burst: 300, kills: 6 });
