@@ -55,7 +55,7 @@ export const OPTIONS = {
     group: 'Store',
     defaultNote: 'the highest one that the environment configures, else file://$HOME/.tokenmirror/store',
     description:
-      'The authority: file:///directory, postgres://…, s3://bucket/prefix, or the name of a configured store (postgres, s3, filesystem)',
+      'The authority: file:///directory, postgres://…, s3://bucket/prefix, git+https://…, or the name of a configured store (postgres, s3, git, filesystem)',
   },
   'pg-dsn': {
     type: 'text',
