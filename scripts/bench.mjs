@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /**
- * `npm run bench`: what things cost, beside what a user would otherwise do. Runs the command as it is published, on a real Postgres, on
- * this machine. `--documents N` (default 10000), `--json` for JSON alone; the figures also go to bench-results.json.
+ * `npm run bench`: what things cost, beside what a user would otherwise do. Runs the command as it is published, on a real Postgres, a real
+ * S3 server and a real git server over HTTP, on this machine. `--documents N` (default 10000), `--json` for JSON alone; the figures also go to bench-results.json.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -15,7 +15,8 @@ for (const script of ['ready.mjs', 'bundle.mjs']) {
   const { status } = spawnSync(process.execPath, [join(root, 'scripts', script)], { stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) process.exit(status ?? 1);
 }
-const { PostgresServer, createSchema, credential, until } = await import('@tokenmirror/testkit');
+const { PostgresServer, S3Server, TestBucket, GitServer, GIT_USER, GIT_TOKEN, FaultProxy, createSchema, credential, git, until } =
+  await import('@tokenmirror/testkit');
 const { default: pg } = await import('pg');
 
 const asJson = process.argv.includes('--json');
@@ -57,6 +58,26 @@ async function postgres() {
   schemas.push(schema);
   return { schema, env: { PGSTORE_DSN: server.url(), PGSTORE_SCHEMA: schema.schema } };
 }
+/** A bucket behind a proxy that counts the requests. */
+async function objectStorage() {
+  const server = await S3Server.create();
+  const counter = await FaultProxy.before(server.access.endpoint);
+  const { environment: direct } = new TestBucket(server.access, 'bench');
+  return { server, counter, direct, env: { ...direct, OBJECTSTORE_ENDPOINT: counter.url } };
+}
+
+async function repository() {
+  const server = await GitServer.create();
+  const path = server.path('bench');
+  const env = {
+    GITSTORE_GIT_URL: server.url('bench'),
+    GITSTORE_GIT_USERNAME: GIT_USER,
+    GITSTORE_GIT_TOKEN: GIT_TOKEN,
+    TOKENMIRROR_GIT_CLONES: join(place, 'clones'),
+  };
+  return { server, path, env };
+}
+
 const filesystem = (name) => ({ env: { TOKENMIRROR_FILESYSTEM_PATH: join(place, name) } });
 const environment = (env) => ({ PATH: process.env.PATH, HOME: place, NO_COLOR: '1', ...env });
 
@@ -66,6 +87,17 @@ function timed(program, args, env = {}) {
   if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed: ${stderr}`);
   return performance.now() - begin;
 }
+/** Like `timed`, where the server runs in this process. */
+async function timedBeside(program, args, env = {}) {
+  const begin = performance.now();
+  let stderr = '';
+  const child = spawn(program, args, { env: environment(env), stdio: ['ignore', 'ignore', 'pipe'] });
+  child.stderr.on('data', (data) => (stderr += data));
+  const status = await new Promise((resolve) => child.once('close', resolve));
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')} failed: ${stderr}`);
+  return performance.now() - begin;
+}
+const commandBeside = (args, env) => timedBeside(process.execPath, [COMMAND, ...args], env);
 const command = (args, env) => timed(process.execPath, [COMMAND, ...args], env);
 
 async function daemon(path, env, args = []) {
@@ -119,6 +151,132 @@ async function propagation(name, env) {
   watcher.close();
   for (const each of daemons) await each.stop();
   return times;
+}
+
+const change = (path) => writeFileSync(join(path, 'auths', 'claude-7@example.com.json'), credential());
+
+/** Sends all, one change, nothing; fetches all; and what an idle daemon asks for. */
+async function remote(name, env, big, { up, one, down }, requests) {
+  const state = join(place, `state-${name}`);
+  const mirror = (path, stateDir) => commandBeside(['sync', '--workspace', path, '--state-dir', stateDir], env);
+  record(`initial mirror of ${many} documents, ${name}`, await mirror(big, state), 'ms', await up());
+  await mirror(big, state);
+  change(big);
+  record(`one change among ${many}, one-shot sync, ${name}`, await mirror(big, state), 'ms', await one());
+  const fresh = workspace(`fresh-${name}`, 0);
+  record(
+    `fetch of ${many} documents into an empty workspace, ${name}`,
+    await mirror(fresh, join(place, `state-fresh-${name}`)),
+    'ms',
+    await down(),
+  );
+  const idle = await daemon(big, env, ['--state-dir', state]);
+  await delay(3000);
+  const before = requests();
+  await delay(30_000);
+  record(
+    `requests of an idle daemon per minute at the default intervals, ${many} documents, ${name}`,
+    (requests() - before) * 2,
+    'requests',
+  );
+  const changed = [];
+  for (let n = 0; n < 10; n += 1) {
+    const text = credential();
+    const asked = requests();
+    const begin = performance.now();
+    writeFileSync(join(big, 'auths', 'claude-8@example.com.json'), text);
+    await until('the change was sent', () => requests() > asked, 30_000);
+    let seen = requests();
+    let since = performance.now();
+    while (performance.now() - since < 300) {
+      await delay(5);
+      if (requests() !== seen) [seen, since] = [requests(), performance.now()];
+    }
+    changed.push(since - begin);
+  }
+  record(`one change among ${many}, running daemon, until the last request, ${name}, p50`, percentile(changed, 0.5), 'ms');
+  await idle.stop();
+}
+
+async function benchObjectStorage(big) {
+  const { server, counter, direct, env } = await objectStorage();
+  const { bucket, region, accessKey, secretKey } = server.access;
+  /** Through the counter, which also sends the 100-continue that this server leaves `aws` waiting for. */
+  const endpoint = counter.url;
+  const keys = {
+    AWS_ACCESS_KEY_ID: accessKey,
+    AWS_SECRET_ACCESS_KEY: secretKey,
+    AWS_DEFAULT_REGION: region,
+    AWS_REQUEST_CHECKSUM_CALCULATION: 'when_required',
+    PATH: process.env.PATH,
+  };
+  const rclone = {
+    RCLONE_CONFIG_S_TYPE: 's3',
+    RCLONE_CONFIG_S_PROVIDER: 'Other',
+    RCLONE_CONFIG_S_ENV_AUTH: 'true',
+    RCLONE_CONFIG_S_ENDPOINT: endpoint,
+  };
+  const copy = async (from, to) => {
+    const compared = [];
+    const s3 = (url, tool) => url.replace('bucket:', tool === 'aws' ? `s3://${bucket}/aws` : `s:${bucket}/rclone`);
+    if (installed('aws')) {
+      const args = ['--endpoint-url', endpoint, 's3', 'sync', '--quiet', s3(from, 'aws'), s3(to, 'aws')];
+      compared.push({ how: 'aws s3 sync', value: await timedBeside('aws', args, keys) });
+    }
+    if (installed('rclone'))
+      compared.push({
+        how: 'rclone sync',
+        value: await timedBeside('rclone', ['sync', '-q', s3(from, 'rclone'), s3(to, 'rclone')], { ...keys, ...rclone }),
+      });
+    return compared;
+  };
+  const auths = join(big, 'auths');
+  try {
+    const up = () => copy(auths, 'bucket:');
+    await remote(
+      'S3',
+      env,
+      big,
+      { up, one: up, down: () => copy('bucket:', join(place, 'copied-from-s3')) },
+      () => counter.requests.length,
+    );
+  } finally {
+    await counter.close();
+    await new TestBucket(server.access, direct.OBJECTSTORE_PREFIX).destroy().catch(() => undefined);
+    await server.destroy();
+  }
+}
+
+async function benchGit(big) {
+  const { server, env } = await repository();
+  const other = server.path('other');
+  const clone = join(place, 'by-hand');
+  const byHand = (work) => {
+    const begin = performance.now();
+    work();
+    return Promise.resolve([{ how: 'git commands on the disk of the server', value: performance.now() - begin }]);
+  };
+  const commitAll = () => {
+    git(['add', '--all'], clone);
+    git(['commit', '--quiet', '--message', 'all'], clone);
+    git(['push', '--quiet', other, 'HEAD:main'], clone);
+  };
+  git(['init', '--quiet', '--initial-branch=main', clone], '/');
+  cpSync(join(big, 'auths'), join(clone, 'auths'), { recursive: true });
+  try {
+    const compared = {
+      up: () => byHand(commitAll),
+      one: () =>
+        byHand(() => {
+          change(clone);
+          commitAll();
+        }),
+      down: () => byHand(() => git(['clone', '--quiet', '--depth', '1', `file://${other}`, join(place, 'cloned-by-hand')], '/')),
+    };
+    await remote('git', env, big, compared, () => server.requests.length);
+  } finally {
+    await server.stop();
+  }
 }
 
 async function naiveUpserts(path, documents) {
@@ -190,7 +348,7 @@ try {
   await delay(200);
   command(['sync', '--workspace', big], main.env);
   const idleSync = command(['sync', '--workspace', big], main.env);
-  writeFileSync(join(big, 'auths', 'claude-7@example.com.json'), credential());
+  change(big);
   record(
     `one change among ${many}, one-shot sync, Postgres`,
     command(['sync', '--workspace', big], main.env),
@@ -212,6 +370,9 @@ try {
   record(`queries of an idle daemon per poll, ${many} documents`, ((await transactions()) - before - 1) / 20, 'queries');
   record(`CPU of an idle daemon per minute at the default intervals or faster, ${many} documents`, (idle.cpuMs() - cpuBefore) * 3, 'ms');
   await idle.stop();
+
+  await benchObjectStorage(big);
+  await benchGit(big);
 
   const small = workspace('small', few);
   const smallStore = await postgres();
@@ -237,7 +398,7 @@ try {
       const beside = compared.map(({ how, value: other }) => `${how}: ${other} ${unit}`).join(', ');
       process.stdout.write(`${what.padEnd(width)}  ${`${value} ${unit}`.padStart(14)}${beside === '' ? '' : `   (${beside})`}\n`);
     }
-    for (const tool of ['rsync', 'rclone'])
+    for (const tool of ['rsync', 'rclone', 'aws'])
       if (!installed(tool)) process.stdout.write(`${tool} is not installed here, so it is not among the comparisons.\n`);
   }
 } finally {
