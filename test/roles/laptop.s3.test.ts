@@ -5,6 +5,7 @@ import {
   cleanTemporaryDirectories,
   credential,
   DaemonProcess,
+  FaultProxy,
   git,
   readCredentials,
   runCommand,
@@ -88,7 +89,13 @@ test('a login is in the bucket, the backup, the repository and the other tool; a
   await until('all is in step', async () => (await command('verify')).exitCode === 0);
   const verified = await command('verify');
   expect(verified.stdout.trim().split('\n')).toHaveLength(4);
-  const status = await command('status', '--json');
+  let status = await command('status', '--json');
+  await until('the mirrors were compared', async () => {
+    status = await command('status', '--json');
+    return (JSON.parse(status.stdout) as { mirrors: { copying: { state: string } }[] }).mirrors.every(
+      ({ copying }) => copying.state === 'in step',
+    );
+  });
   expect(JSON.parse(status.stdout)).toMatchObject({
     mirrors: [
       { name: 's3-backup', reachable: true, copying: { state: 'in step' } },
@@ -139,6 +146,26 @@ test('incident 16: a mirror that fails is shown, harms nothing, and catches up',
   await until('which is told', () => daemon.log.some(({ msg, mirror }) => msg === 'mirror-back' && mirror === 'git'));
 });
 
+test('a mirror that never answers delays neither the start, on an empty authority too, nor the stop', async () => {
+  const proxy = await FaultProxy.before(primary.access.endpoint);
+  const silent = { ...backup.environment, OBJECTSTORE_ENDPOINT: proxy.url, TOKENMIRROR_MIRRORS: 's3', TOKENMIRROR_STORE_TIMEOUT: '10m' };
+  const store = join(temporaryDirectory('authority'), 'store');
+  const beside = new DaemonProcess(temporaryDirectory('laptop'), ['--store', `file://${store}`], silent);
+  try {
+    proxy.fault = () => 'hang';
+    await beside.start();
+    writeFileSync(join(beside.authDir, CLAUDE), credential());
+    await until('the authority has it', () => existsSync(join(store, 'auths', CLAUDE)));
+    expect(await beside.stop()).toBe(0);
+    proxy.fault = () => undefined;
+    await beside.start();
+    await until('the mirror has it too', async () => (await backup.get(`auths/${CLAUDE}`)) !== undefined);
+  } finally {
+    await beside.kill();
+    await proxy.close();
+  }
+});
+
 test('one-shot: sync copies to every place, and its exit code tells of a mirror in trouble', async () => {
   writeFileSync(join(daemon.authDir, CLAUDE), credential());
   expect(await command('sync')).toMatchObject({ exitCode: 0 });
@@ -147,6 +174,7 @@ test('one-shot: sync copies to every place, and its exit code tells of a mirror 
   expect(existsSync(join(peer, CLAUDE))).toBe(true);
   const broken = await runCommand(['sync', '--workspace', daemon.workspace], {
     ...environment,
+    OBJECTSTORE_BACKUP_ACCESS_KEY: primary.access.accessKey,
     OBJECTSTORE_BACKUP_SECRET_KEY: 'another-secret',
   });
   expect(broken).toMatchObject({

@@ -40,19 +40,32 @@ const text = (token: string, more: object = {}): string =>
   JSON.stringify({ type: 'claude', access_token: token, refresh_token: `r-${token}`, ...more });
 const fingerprint = (token: string): Fingerprint => new Hasher(cluster.key).fingerprint(token);
 
-function mirrorOf(store: TokenStore, more: { readonly force?: boolean; readonly clock?: Clock; readonly from?: TokenStore } = {}): Mirror {
+function mirrorOf(
+  store: TokenStore,
+  more: Partial<{
+    force: boolean;
+    adopt: boolean;
+    clock: Clock;
+    from: TokenStore;
+    others: readonly TokenStore[];
+    cluster: ClusterIdentity;
+  }> = {},
+): Mirror {
   const mirror = new Mirror(
     {
       name: 'copy',
       store,
       authority: more.from ?? authority,
-      cluster,
+      cluster: more.cluster ?? cluster,
       replicaId: 'replica-1',
       clock: more.clock ?? systemClock,
       random: Math.random,
-      emit: (event) => events.push(event),
+      others: () => more.others ?? [],
+      emit: (event) => {
+        if (event.type !== 'mirror-open') events.push(event);
+      },
     },
-    { maxDocumentBytes: 1 << 20, intervalMs: 3_600_000, force: more.force ?? false },
+    { maxDocumentBytes: 1 << 20, intervalMs: 3_600_000, force: more.force ?? false, adopt: more.adopt ?? false },
   );
   mirrors.push(mirror);
   return mirror;
@@ -147,9 +160,14 @@ describe('a mirror', () => {
     const mirror = mirrorOf(store);
     await mirror.settle();
     store.isOut = true;
+    store.asked = 0;
     await put(authority, A, text('1'));
-    mirror.look(A);
+    for (let n = 0; n < 100; n += 1) {
+      mirror.look(A);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
     await until('the trouble is seen', () => mirror.status.state === 'in trouble');
+    expect(store.asked).toBeLessThan(5);
     expect(mirror.status).toMatchObject({ waiting: 1, problem: { reason: 'it is out', remedy: 'Wait.' } });
     store.isOut = false;
     await until('it caught up', () => mirror.status.state === 'in step');
@@ -171,13 +189,105 @@ describe('a mirror', () => {
     await until('it follows again', () => mirror.status.state === 'in step' && mirror.status.waiting === 0);
   });
 
-  test('that does not give back what was written is in trouble', async () => {
+  test('that does not give back what was written says so', async () => {
     const store = new Unreliable(copyAt());
     const mirror = mirrorOf(store);
     store.forgets = true;
     await put(authority, A, text('1'));
     await mirror.settle();
-    expect(mirror.status).toMatchObject({ state: 'in trouble', problem: { reason: expect.stringContaining('did not give back') } });
+    expect(mirror.status).toMatchObject({ state: 'behind', refusals: [{ name: A, reason: expect.stringContaining('did not give back') }] });
+  });
+
+  test('does not take a change for done that came while an older content was copied', async () => {
+    const store = new Unreliable(copyAt());
+    const mirror = mirrorOf(store);
+    await mirror.settle();
+    await put(authority, A, text('1'));
+    let isFirst = true;
+    store.beforeRead = async () => {
+      if (!isFirst) return;
+      isFirst = false;
+      await put(authority, A, text('2'));
+      mirror.look(A);
+      await put(authority, A, text('3'));
+      mirror.look(A);
+    };
+    mirror.look(A);
+    await until('the last change is copied', async () => (await held(store, A)) === text('3'));
+    await until('it is in step', () => mirror.status.state === 'in step');
+  });
+
+  test('keeps a deletion in mind that the mirror could not take', async () => {
+    const store = new Unreliable(copyAt());
+    for (const key of [A, B]) await put(authority, key, text(key));
+    const mirror = mirrorOf(store);
+    await mirror.settle();
+    await put(authority, A, null);
+    store.refusesDeletions = true;
+    mirror.look(A);
+    await until('it could not', () => mirror.status.state === 'in trouble');
+    store.refusesDeletions = false;
+    await until('it could', async () => (await held(store, A)) === 'deleted');
+  });
+
+  test('incident 20: does not copy a credential that lost its refresh token over a whole one, and gives it back', async () => {
+    const store = copyAt();
+    await put(authority, A, text('1'), [fingerprint('1')]);
+    const mirror = mirrorOf(store);
+    await mirror.settle();
+    await put(authority, A, JSON.stringify({ type: 'claude', access_token: '1', note: 'kept' }), [fingerprint('1')]);
+    await mirror.settle();
+    const whole = { ...(JSON.parse(text('1')) as object), note: 'kept' };
+    expect(JSON.parse((await held(authority, A)) ?? '')).toEqual(whole);
+    expect(JSON.parse((await held(store, A)) ?? '')).toEqual(whole);
+  });
+
+  test('does not give back what another mirror knows to be deleted, or has newer', async () => {
+    const [stale, fresh] = [copyAt('stale'), copyAt('fresh')];
+    for (const store of [stale, fresh]) await store.open('create');
+    const at = (hour: number): object => ({ expired: new Date(Date.UTC(2026, 0, 1, hour)).toISOString() });
+    await put(stale, A, text('1'));
+    await put(stale, B, text('old', at(1)));
+    await put(fresh, A, text('1'));
+    await put(fresh, A, null);
+    await put(fresh, B, text('new', at(2)));
+    const [one, two] = [mirrorOf(stale, { others: [fresh] }), mirrorOf(fresh, { others: [stale] })];
+    await one.settle();
+    await two.settle();
+    await one.settle();
+    expect(await held(authority, A)).toBeUndefined();
+    expect(await held(authority, B)).toBe(text('new', at(2)));
+    expect(await held(stale, B)).toBe(text('new', at(2)));
+    expect(one.status.refusals).toMatchObject([{ name: A, reason: expect.stringContaining('deleted') }]);
+  });
+
+  test('of another cluster is refused, as is one with which replicas work, until it is adopted', async () => {
+    const store = copyAt();
+    await put(authority, A, text('1'));
+    await mirrorOf(store).settle();
+    const foreign = { id: 'another-cluster', key: cluster.key };
+    const refused = mirrorOf(copyAt(), { cluster: foreign });
+    await refused.settle();
+    expect(refused.status.problem?.reason).toContain('belongs to another cluster');
+    const adopted = mirrorOf(copyAt(), { cluster: foreign, adopt: true });
+    await adopted.settle();
+    expect(adopted.status.state).toBe('in step');
+  });
+
+  test('keeps a config whose deletion does not travel, and a document that is only too large for this replica', async () => {
+    const config = 'config/config.yaml' as DocumentKey;
+    const store = copyAt();
+    await put(authority, config, 'api-keys:\n  - real\n');
+    await put(authority, A, text('1'));
+    const mirror = mirrorOf(store);
+    await mirror.settle();
+    await put(authority, config, null);
+    const large = text('2', { note: 'x'.repeat(2 << 20) });
+    await put(authority, A, large);
+    await mirror.settle();
+    expect(await held(store, config)).toBe('api-keys:\n  - real\n');
+    expect(await held(authority, A)).toBe(large);
+    expect(mirror.status.refusals).toMatchObject([{ name: A, reason: expect.stringContaining('bytes') }]);
   });
 
   test('that is the authority itself is refused', async () => {
@@ -192,6 +302,9 @@ class Unreliable implements TokenStore {
   readonly #store: TokenStore;
   isOut = false;
   forgets = false;
+  asked = 0;
+  /** Called before each read, as if somebody else were at work. */
+  beforeRead: () => Promise<void> = () => Promise.resolve();
 
   constructor(store: TokenStore) {
     this.#store = store;
@@ -202,6 +315,7 @@ class Unreliable implements TokenStore {
   }
 
   #through<T>(work: () => Promise<T>): Promise<T> {
+    this.asked += 1;
     return this.isOut ? Promise.reject(new TokenmirrorError('STORE_UNREACHABLE', 'it is out', 'Wait.')) : work();
   }
 
@@ -213,11 +327,18 @@ class Unreliable implements TokenStore {
     return this.#through(() => this.#store.list(...since));
   }
 
-  read(keys: Parameters<TokenStore['read']>[0]) {
-    return this.#through(() => (this.forgets ? Promise.resolve(new Map()) : this.#store.read(keys)));
+  async read(keys: Parameters<TokenStore['read']>[0]) {
+    await this.beforeRead();
+    return this.#through(() =>
+      this.forgets && keys.some((key) => key.startsWith('auths/')) ? Promise.resolve(new Map()) : this.#store.read(keys),
+    );
   }
 
+  refusesDeletions = false;
+
   write(...change: Parameters<TokenStore['write']>) {
+    if (this.refusesDeletions && change[0].some(({ content }) => content === null))
+      return Promise.reject(new TokenmirrorError('STORE_UNREACHABLE', 'it is out', 'Wait.'));
     return this.#through(() => this.#store.write(...change));
   }
 

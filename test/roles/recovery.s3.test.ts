@@ -1,7 +1,15 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { cleanTemporaryDirectories, credential, readCredentials, runCommand, temporaryDirectory, TestBucket } from '@tokenmirror/testkit';
+import {
+  cleanTemporaryDirectories,
+  credential,
+  git,
+  readCredentials,
+  runCommand,
+  temporaryDirectory,
+  TestBucket,
+} from '@tokenmirror/testkit';
 
 const CLAUDE = 'claude-me@example.com.json';
 const CODEX = 'codex-me@example.com.json';
@@ -156,6 +164,7 @@ describe('the recoveries of the guide', () => {
 test('migrate goes from files to a bucket and to a repository, and back', async () => {
   const { machine, claude } = await inUse();
   const repository = join(temporaryDirectory('migrated'), 'repository.git');
+  git(['init', '--quiet', '--bare', repository], '/');
   const directory = join(temporaryDirectory('migrated'), 'store');
   expect(await machine.works('migrate', '--from', 's3', '--to', `git+file://${repository}`)).toContain('3 copied and read back');
   expect(await machine.works('migrate', '--from', `git+file://${repository}`, '--to', `file://${directory}`)).toContain(

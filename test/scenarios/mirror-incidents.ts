@@ -65,7 +65,7 @@ export const MIRROR_INCIDENTS: readonly Scenario[] = [
       { lose: 'authority' },
       { foreign: B, text: text(cred(3, { note: 'newer' })) },
       { foreign: C, text: text(cred(1)) },
-      { sync: 'b' },
+      { sync: 'b', adopt: true },
     ],
     everywhere: { [A]: cred(1), [B]: cred(3, { note: 'newer' }), [C]: cred(1) },
   },

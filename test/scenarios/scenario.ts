@@ -8,7 +8,7 @@ export type ReplicaName = 'a' | 'b' | 'c';
 
 /** One thing that happens. Paths are below the workspace, `auths/…` or `config/config.yaml`. */
 export type Step =
-  | { readonly sync: ReplicaName; readonly force?: true }
+  | { readonly sync: ReplicaName; readonly force?: true; readonly adopt?: true }
   | { readonly write: string; readonly at: ReplicaName; readonly text: string; readonly mtime?: Date; readonly mode?: number }
   | { readonly remove: string; readonly at: ReplicaName }
   /** The whole auth directory goes, with its marker. */
@@ -55,10 +55,10 @@ export async function play(scenario: Scenario, authority: StoreKind, mirror: Sto
     mirrored: async (path) => value(path, (await copy.documents()).get(path)),
     storedNames: async () => [...(await place.documents()).keys()],
   };
-  const syncOnce = async (replica: ReplicaName, force = false): Promise<void> => {
+  const syncOnce = async (replica: ReplicaName, { force = false, adopt = false } = {}): Promise<void> => {
     used.add(replica);
     const settings = readSettings({
-      flags: { workspace: roots[replica], force },
+      flags: { workspace: roots[replica], force, adopt },
       environment: { ...copy.environment, ...place.environment, TOKENMIRROR_STORE: authority, TOKENMIRROR_MIRRORS: mirror },
       directory: roots[replica],
     });
@@ -67,7 +67,7 @@ export async function play(scenario: Scenario, authority: StoreKind, mirror: Sto
   };
   try {
     for (const step of scenario.steps) {
-      if ('sync' in step) await syncOnce(step.sync, step.force);
+      if ('sync' in step) await syncOnce(step.sync, step);
       else if ('write' in step) {
         const path = join(roots[step.at], step.write);
         mkdirSync(dirname(path), { recursive: true });

@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
-import { CURRENT_FORMAT, type DocumentKey, type Fingerprint, type StoreKey } from '@tokenmirror/core';
+import { CURRENT_FORMAT, readDocumentKey, TokenmirrorError, type DocumentKey, type Fingerprint, type StoreKey } from '@tokenmirror/core';
 import type { LogPlace } from './log-place.js';
 import { parseStamped } from './stamped-json.js';
 
@@ -71,6 +71,7 @@ export class ChangeLog {
   #checkpointAt = 0;
   #checkpointStamp: string | undefined;
   #refreshedAt = 0;
+  #checkpointTriedAt = 0;
   #epoch = randomUUID();
 
   constructor(
@@ -97,26 +98,30 @@ export class ChangeLog {
    * was restored from a copy, and is read anew.
    */
   async refresh(announced = 0): Promise<void> {
-    this.#refreshedAt = Date.now();
-    const head = this.#head;
-    const [stamp, headStamp] = await Promise.all([
-      this.#place.stampOf(CHECKPOINT),
-      head > this.#checkpointAt ? this.#place.stampOf(nameOf(head)) : undefined,
-    ]);
-    if (stamp !== this.#checkpointStamp) await this.#loadCheckpoint(stamp);
-    if (this.#head === head && head > this.#checkpointAt && headStamp !== this.#headStamp) {
-      this.#forget();
-      await this.#loadCheckpoint(stamp);
-    }
+    this.seen();
+    await this.#followCheckpoint();
     for (;;) {
       const next = this.#head + 1;
       const count = Math.max(1, Math.min(FETCHED_TOGETHER, announced - this.#head));
       const records = await Promise.all(Array.from({ length: count }, (_, n) => this.#read(next + n)));
-      for (const found of records) {
-        if (found === undefined) return;
-        this.#apply(this.#head + 1, found.record, found.stamp);
-      }
+      const gap = records.indexOf(undefined);
+      for (const found of gap === -1 ? records : records.slice(0, gap))
+        if (found !== undefined) this.#apply(this.#head + 1, found.record, found.stamp);
+      // A file that is missing may have been cleaned up behind a newer checkpoint meanwhile.
+      if (gap !== -1 && !(await this.#followCheckpoint())) break;
     }
+    if (this.#head < announced) {
+      throw new TokenmirrorError(
+        'STORE_UNREACHABLE',
+        `the store ${this.#shown} lacks files of its log (number ${String(this.#head + 1)} of ${String(announced)})`,
+        'Restore them from a copy, or mirror into a new store.',
+      );
+    }
+  }
+
+  /** The place was found unchanged just now. */
+  seen(): void {
+    this.#refreshedAt = Date.now();
   }
 
   /**
@@ -129,7 +134,11 @@ export class ChangeLog {
     const stamp = await this.#place.create(nameOf(sequence), JSON.stringify({ ...CURRENT_FORMAT, ...record }));
     if (stamp === undefined || Date.now() - this.#refreshedAt > LONGEST_PAUSE_MS) return false;
     this.#apply(sequence, record, stamp);
-    if (this.#head - this.#checkpointAt >= Math.max(CHECKPOINT_EVERY, this.index.size / 10)) await this.#saveCheckpoint();
+    if (this.#head - Math.max(this.#checkpointAt, this.#checkpointTriedAt) >= Math.max(CHECKPOINT_EVERY, this.index.size / 10)) {
+      this.#checkpointTriedAt = this.#head;
+      // The change has happened, whatever becomes of its abridgement.
+      await this.#saveCheckpoint().catch(() => undefined);
+    }
     return true;
   }
 
@@ -140,16 +149,16 @@ export class ChangeLog {
     const contents = new Map<Key, string>();
     const bySequence = new Map<number, Key[]>();
     for (const { sequence, key } of wanted) bySequence.set(sequence, [...(bySequence.get(sequence) ?? []), key]);
-    await Promise.all(
-      [...bySequence].map(async ([sequence, keys]) => {
-        const record = (await this.#read(sequence))?.record;
-        for (const key of keys) {
-          const content =
-            record?.archived?.key === key ? record.archived.content : record?.changes.find((change) => change.key === key)?.content;
-          if (typeof content === 'string') contents.set(key, content);
-        }
-      }),
-    );
+    const take = async ([sequence, keys]: readonly [number, readonly Key[]]): Promise<void> => {
+      const record = (await this.#read(sequence))?.record;
+      for (const key of keys) {
+        const content =
+          record?.archived?.key === key ? record.archived.content : record?.changes.find((change) => change.key === key)?.content;
+        if (typeof content === 'string') contents.set(key, content);
+      }
+    };
+    const files = [...bySequence];
+    for (let at = 0; at < files.length; at += FETCHED_TOGETHER) await Promise.all(files.slice(at, at + FETCHED_TOGETHER).map(take));
     return contents;
   }
 
@@ -157,7 +166,7 @@ export class ChangeLog {
     for (const { key, content, lineage } of changes) {
       const before = this.index.get(key);
       const digest = content === null ? (before?.digest ?? '') : digestOf(content);
-      const replaces = before?.state === 'live' && (content === null || digest !== before.digest);
+      const replaces = before?.state === 'live' && (content === null || digest !== before.digest) && readDocumentKey(key).ok;
       const version = {
         sequence: before?.sequence ?? 0,
         at,
@@ -187,10 +196,29 @@ export class ChangeLog {
     this.#headStamp = stamp;
   }
 
+  /** Takes in a checkpoint that is not the one that was seen; `false` when nothing changed. The log is forgotten when it is another one than it was. */
+  async #followCheckpoint(): Promise<boolean> {
+    const head = this.#head;
+    const [stamp, headStamp] = await Promise.all([
+      this.#place.stampOf(CHECKPOINT),
+      head > this.#checkpointAt ? this.#place.stampOf(nameOf(head)) : undefined,
+    ]);
+    const isReplaced = head > this.#checkpointAt && headStamp !== this.#headStamp;
+    if (stamp === this.#checkpointStamp && !isReplaced) return false;
+    const before = this.#checkpointAt;
+    await this.#loadCheckpoint(stamp);
+    if ((isReplaced && this.#head === head) || this.#checkpointAt < before) {
+      this.#forget();
+      await this.#loadCheckpoint(stamp);
+    }
+    return true;
+  }
+
   #forget(): void {
     this.index.clear();
     this.#head = 0;
     this.#checkpointAt = 0;
+    this.#checkpointTriedAt = 0;
     this.#epoch = randomUUID();
   }
 
@@ -219,7 +247,10 @@ export class ChangeLog {
 
   async #saveCheckpoint(): Promise<void> {
     const text = JSON.stringify({ ...CURRENT_FORMAT, sequence: this.#head, entries: [...this.index] });
-    this.#checkpointStamp = await this.#place.replace(CHECKPOINT, text);
+    const before = this.#checkpointStamp;
+    const stamp = await (before === undefined ? this.#place.create(CHECKPOINT, text) : this.#place.replace(CHECKPOINT, text, before));
+    if (stamp === undefined) return;
+    this.#checkpointStamp = stamp;
     this.#checkpointAt = this.#head;
     const referred = new Set(
       [...this.index.values()].flatMap((entry) => [entry.sequence, ...entry.versions.map(({ sequence }) => sequence)]),

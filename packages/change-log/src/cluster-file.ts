@@ -67,7 +67,7 @@ export class ClusterFile {
   async announce(head: number): Promise<void> {
     while (this.#content !== undefined) {
       const content: Content = { ...this.#content, head, nonce: randomUUID() };
-      const stamp = await this.#place.replace(NAME, `${JSON.stringify(content)}\n`, this.#stamp);
+      const stamp = this.#stamp && (await this.#place.replace(NAME, `${JSON.stringify(content)}\n`, this.#stamp));
       if (stamp !== undefined) {
         this.#content = content;
         this.#stamp = stamp;
@@ -81,8 +81,10 @@ export class ClusterFile {
   async #read(unless: string | undefined): Promise<boolean> {
     const reading = await this.#place.read(NAME, unless);
     if (reading === 'unchanged') return false;
-    this.#stamp = reading?.stamp;
+    // A file that cannot be read is looked at again each time.
+    this.#stamp = undefined;
     this.#content = reading && parseStamped<Content>(reading.text, `${NAME} in ${this.#shown}`);
+    this.#stamp = reading?.stamp;
     return true;
   }
 }

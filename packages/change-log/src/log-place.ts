@@ -1,4 +1,4 @@
-import type { DocumentKey } from '@tokenmirror/core';
+import type { DocumentKey, StoreKey } from '@tokenmirror/core';
 
 /** A text, with a stamp that changes whenever it is written. */
 export interface Stamped {
@@ -59,6 +59,8 @@ export interface StorePlace {
   readonly plain: PlainPlace;
   /** The plain files where Tokenmirror has never been, if they may lie otherwise. */
   readonly bare?: PlainPlace;
+  /** Why a document of that name cannot be kept here. */
+  objection(key: StoreKey): string | undefined;
   /** How often the plain files are compared with the log, for edits by others, in ms. */
   readonly comparedEveryMs: number;
   /** Turns what the place throws into an error with a remedy. */

@@ -103,24 +103,30 @@ export class LogStore implements TokenStore {
   }
 
   async #writeTogether(changes: readonly Change[], author: string, copying: Promise<void>[]): Promise<readonly WriteOutcome[]> {
+    const objections = new Map(changes.map(({ key }) => [key, this.#place.objection(key)]));
     for (;;) {
       await this.#catchUp();
       const accepted = new Set<StoreKey>();
       const written = changes.map((change) => {
         const isFirst = !accepted.has(change.key);
         const now = this.#log.index.get(change.key);
-        const fits = isFirst && change.expected === (now === undefined ? 'absent' : revisionOf(now));
+        const fits =
+          isFirst && change.expected === (now === undefined ? 'absent' : revisionOf(now)) && objections.get(change.key) === undefined;
         if (fits) accepted.add(change.key);
         return fits;
       });
-      if (accepted.size === 0) return changes.map(() => ({ status: 'refused' }));
+      const refusal = (key: StoreKey): WriteOutcome => {
+        const reason = objections.get(key);
+        return reason === undefined ? { status: 'refused' } : { status: 'unacceptable', reason };
+      };
+      if (accepted.size === 0) return changes.map(({ key }) => refusal(key));
       const logged = changes.filter((_, index) => written[index]).map(({ key, content, lineage }) => ({ key, content, lineage }));
       const expected = new Map([...accepted].map((key) => [key, this.#copies.expected(key)]));
       if (!(await this.#append({ at: Date.now(), author, changes: logged }))) continue;
       copying.push(this.#copies.copyOut({ changes: logged }, expected));
       return changes.map(({ key }, index) => {
         const entry = written[index] === true ? this.#log.index.get(key) : undefined;
-        return entry === undefined ? { status: 'refused' } : { status: 'written', revision: revisionOf(entry) };
+        return entry === undefined ? refusal(key) : { status: 'written', revision: revisionOf(entry) };
       });
     }
   }
@@ -149,11 +155,10 @@ export class LogStore implements TokenStore {
 
   async #takeForeignEdits(complete: boolean): Promise<void> {
     const edits = await this.#copies.foreignEdits(complete);
-    for (let at = 0; at < edits.length; at += LARGEST_RECORD) {
-      const together = edits.slice(at, at + LARGEST_RECORD);
+    for (const together of recordsOf(edits)) {
       const changes = together.map(({ key, content }) => ({ key, content, lineage: this.#log.index.get(key)?.lineage ?? [] }));
       if (!(await this.#append({ at: Date.now(), author: FOREIGN, changes }))) {
-        for (const { key } of edits.slice(at)) this.#copies.suspect(key);
+        for (const { key } of edits) this.#copies.suspect(key);
         return this.#catchUp();
       }
       for (const { key, stamp } of together) this.#copies.verified(key, stamp);
@@ -238,6 +243,7 @@ export class LogStore implements TokenStore {
     const result = this.#turn.then(async () => {
       try {
         if (await this.#cluster.check()) this.#isBehind = true;
+        else this.#log.seen();
         return await work();
       } catch (error) {
         throw this.#place.explain(error);
@@ -249,8 +255,8 @@ export class LogStore implements TokenStore {
 }
 
 /** Cuts changes into what goes into one file of the log. */
-function recordsOf(changes: readonly Change[]): Change[][] {
-  const records: Change[][] = [];
+function recordsOf<Changed extends { readonly content: string | null }>(changes: readonly Changed[]): Changed[][] {
+  const records: Changed[][] = [];
   let room = 0;
   let length = 0;
   for (const change of changes) {

@@ -6,6 +6,9 @@ import { ABSENT, type PlainPlace } from './log-place.js';
 /** A file that was written more recently than this may not be written to its end; a prefix of a config looks like a whole one. */
 export const QUIET_MS = 1000;
 
+/** Files that are read at once. */
+const EXAMINED_TOGETHER = 64;
+
 export interface ForeignEdit {
   readonly key: DocumentKey;
   readonly content: string;
@@ -17,8 +20,8 @@ export class PlainCopies {
   readonly #place: PlainPlace;
   readonly #log: ChangeLog;
   readonly #comparedEveryMs: number;
-  /** Stamps of plain files that hold what the log says. */
-  readonly #verified = new Map<StoreKey, string>();
+  /** Stamps of plain files that hold what the log says, with the number of the change that they hold. */
+  readonly #verified = new Map<StoreKey, { readonly stamp: string; readonly sequence: number }>();
   readonly #suspects = new Set<DocumentKey>();
   #comparedAt = -Infinity;
 
@@ -35,13 +38,13 @@ export class PlainCopies {
 
   /** The file holds what the log says. */
   verified(key: DocumentKey, stamp: string): void {
-    this.#verified.set(key, stamp);
+    this.#verified.set(key, { stamp, sequence: this.#log.index.get(key)?.sequence ?? 0 });
   }
 
   /** What should stand there now, to be asked before the log goes on. */
   expected(key: StoreKey): string | undefined {
     const entry = this.#log.index.get(key);
-    return this.#verified.get(key) ?? (entry?.state === 'live' ? entry.copyStamp : ABSENT);
+    return this.#stampOf(key) ?? (entry?.state === 'live' ? entry.copyStamp : ABSENT);
   }
 
   /** Brings the plain files up to a record of the log. What somebody else wrote in between stays, and is taken with the next comparison. */
@@ -62,7 +65,8 @@ export class PlainCopies {
     const edits = await this.#quietEdits(complete);
     if (!complete || this.#suspects.size === 0) return edits;
     await delay(QUIET_MS);
-    return [...edits, ...(await this.#quietEdits(false))];
+    const later = await this.#quietEdits(false);
+    return [...new Map([...edits, ...later].map((edit) => [edit.key, edit])).values()];
   }
 
   async #quietEdits(complete: boolean): Promise<readonly ForeignEdit[]> {
@@ -73,13 +77,24 @@ export class PlainCopies {
     }
     this.#suspects.clear();
     const edits: ForeignEdit[] = [];
-    await Promise.all(
-      [...suspects].map(async (key) => {
-        const edit = await this.#examine(key);
-        if (edit !== undefined) edits.push(edit);
-      }),
-    );
+    const examine = async (key: DocumentKey): Promise<void> => {
+      const edit = await this.#examine(key);
+      if (edit !== undefined) edits.push(edit);
+    };
+    const keys = [...suspects];
+    try {
+      for (let at = 0; at < keys.length; at += EXAMINED_TOGETHER) await Promise.all(keys.slice(at, at + EXAMINED_TOGETHER).map(examine));
+    } catch (error) {
+      for (const key of keys) this.#suspects.add(key);
+      throw error;
+    }
     return edits;
+  }
+
+  /** The stamp of the plain file, where it is known to hold what the log says now. */
+  #stampOf(key: StoreKey): string | undefined {
+    const verified = this.#verified.get(key);
+    return verified !== undefined && verified.sequence === this.#log.index.get(key)?.sequence ? verified.stamp : undefined;
   }
 
   async #differing(): Promise<ReadonlySet<DocumentKey>> {
@@ -95,14 +110,14 @@ export class PlainCopies {
   /** Looks at one file; puts it back unless somebody edited it. */
   async #examine(key: DocumentKey): Promise<ForeignEdit | undefined> {
     const entry = this.#log.index.get(key);
-    const reading = await this.#place.read(key, entry?.state === 'live' ? this.#verified.get(key) : undefined);
+    const reading = await this.#place.read(key, entry?.state === 'live' ? this.#stampOf(key) : undefined);
     if (reading === 'unchanged') return undefined;
     if (reading === undefined) {
       await this.#putBack(key, entry, ABSENT);
       return undefined;
     }
     const digest = digestOf(reading.text);
-    if (entry?.state === 'live' && digest === entry.digest) this.#verified.set(key, reading.stamp);
+    if (entry?.state === 'live' && digest === entry.digest) this.verified(key, reading.stamp);
     else if (reading.ageMs < QUIET_MS) this.#suspects.add(key);
     else if (!isKnown(entry, digest) && readDocument(key, reading.text).state === 'document')
       return { key, content: reading.text, stamp: reading.stamp };
@@ -127,7 +142,7 @@ export class PlainCopies {
       }
       const stamp = await this.#place.write(key, content, expected);
       if (stamp === undefined) this.#suspects.add(key);
-      else this.#verified.set(key, stamp);
+      else this.verified(key, stamp);
     } catch {
       return;
     }

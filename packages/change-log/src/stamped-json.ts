@@ -5,10 +5,9 @@ export function parseStamped<T>(text: string, shown: string): T {
   let value: unknown;
   try {
     value = JSON.parse(text);
-  } catch (cause) {
-    throw new TokenmirrorError('FORMAT_DAMAGED', `${shown} is damaged`, 'Restore the store from a copy, or mirror into a new one.', {
-      cause,
-    });
+  } catch {
+    // The parser's own message quotes the text.
+    throw new TokenmirrorError('FORMAT_DAMAGED', `${shown} is damaged`, 'Restore the store from a copy, or mirror into a new one.');
   }
   checkFormat(value, shown);
   return value as T;

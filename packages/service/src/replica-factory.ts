@@ -5,6 +5,7 @@ import { dirname, join, resolve, sep } from 'node:path';
 import { inject, injectable, type InjectionToken } from './injection.js';
 import {
   Engine,
+  hasSubstance,
   Mirror,
   sealedLens,
   silentLog,
@@ -16,6 +17,7 @@ import {
   type EngineParts,
   type Lens,
   type Log,
+  type MirrorEvent,
   type TokenStore,
 } from '@tokenmirror/core';
 import { lockDirectory, makeDirectory } from '@tokenmirror/files';
@@ -78,7 +80,7 @@ export class ReplicaFactory {
   /** The authority, not opened. */
   async authority(locations: Locations): Promise<TokenStore> {
     const store = await this.#stores.authority();
-    refuseOverlap(store, locations);
+    refuseOverlaps([store], [locations]);
     return store;
   }
 
@@ -93,7 +95,10 @@ export class ReplicaFactory {
         `${twice} is named twice`,
         'A mirror is another place than the authority, or another prefix.',
       );
-    for (const { store } of mirrors) refuseOverlap(store, locations);
+    refuseOverlaps(
+      mirrors.map(({ store }) => store),
+      [locations],
+    );
     return mirrors;
   }
 
@@ -103,22 +108,10 @@ export class ReplicaFactory {
     return mirror?.store ?? this.#stores.named(name, 'mirror');
   }
 
-  /** @throws TokenmirrorError WORKSPACE_MISSING, OPTION_INVALID */
+  /** The peer directories, whether they are there or not. */
   peerLocations(main: Locations): readonly Locations[] {
     return (this.#settings.peers ?? []).map((path) => {
-      const authDir = resolve(path);
-      if (statSync(authDir, { throwIfNoEntry: false })?.isDirectory() !== true)
-        throw new TokenmirrorError(
-          'WORKSPACE_MISSING',
-          `the peer directory ${authDir} does not exist`,
-          'Check the path, or make it first.',
-        );
-      if (lieInEachOther(authDir, main.authDir))
-        throw new TokenmirrorError(
-          'OPTION_INVALID',
-          `the peer directory ${authDir} and the auth directory lie in each other`,
-          'Name another one.',
-        );
+      const authDir = real(resolve(path));
       const name = createHash('sha256').update(authDir).digest('hex').slice(0, 12);
       return {
         authDir,
@@ -189,8 +182,10 @@ export class ReplicaFactory {
   ): Promise<Replica> {
     const workspace = await this.#recovered(locations);
     const peerPlaces = this.peerLocations(locations);
+    refuseMissing(peerPlaces);
     const store = await this.authority(locations);
     const mirrorStores = await this.mirrors(store, locations);
+    refuseOverlaps([store, ...mirrorStores.map((mirror) => mirror.store)], [locations, ...peerPlaces]);
     closers.push(() => store.close());
     const cluster = await waitForStore(async () => identityOf(await store.open('create'), store));
     await this.#refuseForeignCluster(locations, cluster, store);
@@ -205,9 +200,14 @@ export class ReplicaFactory {
       emit(event);
       follow(event);
     });
+    const emitMirror = (event: MirrorEvent): void => {
+      emit(event);
+      if (event.type === 'mirror-open') for (const key of main.engine.status.loginDue) main.engine.look(key);
+    };
     for (const { name, store: mirror } of mirrorStores) {
-      const parts = { name, store: mirror, authority: store, cluster, replicaId: main.id, clock: systemClock, random: Math.random, emit };
-      mirrors.push(new Mirror(parts, this.#mirrorOptions));
+      const others = (): TokenStore[] => shared.elsewhere().filter((other) => other !== mirror);
+      const parts = { name, store: mirror, authority: store, cluster, replicaId: main.id, others, emit: emitMirror };
+      mirrors.push(new Mirror({ ...parts, clock: systemClock, random: Math.random }, this.#mirrorOptions));
     }
     const peers: Peer[] = [];
     for (const place of peerPlaces) {
@@ -219,7 +219,10 @@ export class ReplicaFactory {
       peers.push({ directory: place.authDir, engine, session: newSession() });
     }
     const release = (): Promise<void> => closeAll(closers);
-    return new Replica({ id: main.id, engine: main.engine, store, session: newSession(), mirrors, peers, release });
+    const maxDocumentBytes = this.#settings['max-document-size'];
+    const isInUse = (): Promise<boolean> => hasCredential(workspace);
+    const rest = { mirrors, peers, isInUse, maxDocumentBytes, emit, release };
+    return new Replica({ id: main.id, engine: main.engine, store, session: newSession(), ...rest });
   }
 
   async #recovered(locations: Locations): Promise<DirectoryWorkspace> {
@@ -265,6 +268,7 @@ export class ReplicaFactory {
       maxDocumentBytes: this.#settings['max-document-size'],
       intervalMs: this.#settings['mirror-interval'],
       force: this.#settings.force,
+      adopt: this.#settings.adopt,
     };
   }
 
@@ -330,15 +334,45 @@ function escaped(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }
 
-/** A store inside the workspace, or the other way round, would mirror itself. */
-function refuseOverlap(store: TokenStore, { authDir }: Locations): void {
-  if (!store.description.startsWith('file://')) return;
-  if (lieInEachOther(store.description.slice('file://'.length), authDir)) {
-    throw new TokenmirrorError(
-      'STORE_INVALID',
-      `the store ${store.description} and the auth directory ${authDir} lie in each other`,
-      'Name a directory of its own for the store.',
-    );
+function refuseMissing(peers: readonly Locations[]): void {
+  for (const { authDir } of peers) {
+    if (statSync(authDir, { throwIfNoEntry: false })?.isDirectory() === true) continue;
+    throw new TokenmirrorError('WORKSPACE_MISSING', `the peer directory ${authDir} does not exist`, 'Check the path, or make it first.');
+  }
+}
+
+async function hasCredential(workspace: DirectoryWorkspace): Promise<boolean> {
+  if (workspace.presence() === 'missing') return false;
+  for (const { key } of (await workspace.scan()).files) {
+    const reading = await workspace.read(key);
+    if (reading.state === 'document' && reading.document.kind === 'credential' && hasSubstance(reading.document.fields)) return true;
+  }
+  return false;
+}
+
+/** A place inside another one, or in the workspace, would mirror itself. */
+function refuseOverlaps(stores: readonly TokenStore[], workspaces: readonly Locations[]): void {
+  const directories = [
+    ...stores.flatMap(({ description }) => {
+      const path = /^(?:git\+)?file:\/\/(.*?)(?: \(branch [^)]*\))?$/.exec(description)?.[1];
+      return path === undefined ? [] : [{ shown: `the store ${description}`, path }];
+    }),
+    ...workspaces.map(({ authDir }, n) => ({ shown: `the ${n === 0 ? 'auth' : 'peer'} directory ${authDir}`, path: authDir })),
+  ];
+  for (const [n, one] of directories.entries()) {
+    const other = directories.slice(n + 1).find(({ path }) => lieInEachOther(one.path, path));
+    if (other !== undefined)
+      throw new TokenmirrorError(
+        'STORE_INVALID',
+        `${one.shown} and ${other.shown} lie in each other`,
+        'Name a directory of its own for each.',
+      );
+  }
+  const buckets = stores.flatMap(({ description }) => (description.startsWith('s3://') ? [description.split(' (')] : []));
+  for (const [one = '', host] of buckets) {
+    const other = buckets.find(([url = '', where]) => where === host && url.startsWith(`${one}auths/`));
+    if (other !== undefined)
+      throw new TokenmirrorError('STORE_INVALID', `${other[0] ?? ''} lies among the credentials of ${one}`, 'Name another prefix.');
   }
 }
 

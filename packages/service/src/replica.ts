@@ -1,24 +1,35 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import {
+  hasSubstance,
   isCredentialKey,
+  messageOf,
   readDocument,
   readDocumentKey,
   type Engine,
   type EngineEvent,
   type Mirror,
+  TokenmirrorError,
   type MirrorEvent,
   type TokenStore,
 } from '@tokenmirror/core';
 import type { PeerReport } from './daemon/status-file.js';
 
 /** What happens at a replica: at its workspace, at a mirror, or at a peer directory. */
-export type ReplicaEvent = EngineEvent | MirrorEvent | PeerEvent;
+export type ReplicaEvent = EngineEvent | MirrorEvent | PeerEvent | PeerTrouble;
 
 export interface PeerEvent {
   readonly type: 'peer';
   /** The directory. */
   readonly peer: string;
   readonly event: EngineEvent;
+}
+
+/** A peer directory that cannot be kept in sync. */
+export interface PeerTrouble {
+  readonly type: 'peer-trouble';
+  readonly peer: string;
+  readonly reason: string;
+  readonly remedy: string;
 }
 
 export interface Session {
@@ -40,18 +51,27 @@ export interface ReplicaParts {
   readonly session: Session;
   readonly mirrors: readonly Mirror[];
   readonly peers: readonly Peer[];
+  /** True when the workspace holds a usable credential. */
+  readonly isInUse: () => Promise<boolean>;
+  readonly maxDocumentBytes: number;
+  readonly emit: (event: ReplicaEvent) => void;
   /** Ends what the parts stand on: base records, workspaces, the store, the lock. */
   readonly release: () => Promise<void>;
 }
 
 /** How long mirrors may take to finish what they are at, in ms; what they did not come to is found by the next comparison. */
 const MIRROR_FAREWELL_MS = 2000;
+/** How long a daemon waits for its mirrors to fill an empty authority before it goes on and lets them do so beside it, in ms. */
+const BOOTSTRAP_MS = 5000;
+/** Passes over all places after which a one-shot sync ends, whatever goes on meanwhile. */
+const LARGEST_ROUND = 4;
 /** Documents that are read at once when the authority is looked through for a usable one. */
 const LOOKED_THROUGH = 50;
 
 /** One workspace with its authority, its mirrors and its peer directories, opened. */
 export class Replica {
   readonly #parts: ReplicaParts;
+  readonly #peerProblems = new Map<string, { readonly reason: string; readonly remedy: string }>();
 
   constructor(parts: ReplicaParts) {
     this.#parts = parts;
@@ -74,32 +94,39 @@ export class Replica {
   }
 
   get peers(): readonly PeerReport[] {
-    return this.#parts.peers.map(({ directory, engine }) => ({ directory, engine: engine.status }));
+    return this.#parts.peers.map(({ directory, engine }) => ({
+      directory,
+      engine: engine.status,
+      problem: this.#peerProblems.get(directory),
+    }));
   }
 
-  /** One pass over everything. @throws TokenmirrorError of the store */
+  /** One pass over everything, repeated as long as one place brought news for another. @throws TokenmirrorError of the store */
   async pass(): Promise<void> {
     const { engine, peers, mirrors } = this.#parts;
     await this.#bootstrap();
     await engine.pass();
-    for (const peer of peers) await peer.engine.pass();
-    if (peers.length > 0) await engine.pass();
-    await Promise.all(mirrors.map((mirror) => mirror.settle()));
+    for (let round = 1; round <= LARGEST_ROUND; round += 1) {
+      const before = this.#doneSoFar();
+      for (const peer of peers) await this.#ofPeer(peer, () => peer.engine.pass());
+      await Promise.all(mirrors.map((mirror) => mirror.settle()));
+      if (this.#doneSoFar() === before) return;
+      await engine.pass();
+    }
   }
 
   /** Runs until `stop`. @throws TokenmirrorError for what waiting cannot mend */
   async run(ready: () => void): Promise<void> {
     const { engine, session, peers, mirrors } = this.#parts;
-    await this.#bootstrap().catch(() => undefined);
-    for (const mirror of mirrors) mirror.start();
-    for (const peer of peers) {
-      peer.engine
-        .run(peer.session, () => undefined)
-        .catch((error: unknown) => {
-          engine.fail(error);
-        });
-    }
-    await engine.run(session, ready);
+    await atMost(
+      BOOTSTRAP_MS,
+      this.#bootstrap().catch(() => undefined),
+    );
+    for (const peer of peers) void this.#ofPeer(peer, () => peer.engine.run(peer.session, () => undefined));
+    await engine.run(session, () => {
+      for (const mirror of mirrors) mirror.start();
+      ready();
+    });
   }
 
   /** Resolves when nothing is under way. */
@@ -116,22 +143,21 @@ export class Replica {
 
   async close(): Promise<void> {
     await this.stop();
-    const farewell = new AbortController();
-    const tooLong = delay(MIRROR_FAREWELL_MS, undefined, { signal: farewell.signal }).catch(() => undefined);
-    await Promise.race([Promise.all(this.#parts.mirrors.map((mirror) => mirror.stop())), tooLong]);
-    farewell.abort();
+    await atMost(MIRROR_FAREWELL_MS, Promise.all(this.#parts.mirrors.map((mirror) => mirror.stop())));
     await this.#parts.release();
   }
 
-  /** Where the authority holds no usable credential, the mirrors are asked first, one after the other. */
+  /** Opens the mirrors, so that they can be asked. Where neither the workspace nor the authority holds a usable credential, they fill the authority first. */
   async #bootstrap(): Promise<void> {
-    const { mirrors } = this.#parts;
-    if (mirrors.length === 0 || (await this.#isInUse())) return;
+    const { mirrors, isInUse } = this.#parts;
+    if (mirrors.length === 0) return;
+    await atMost(BOOTSTRAP_MS, Promise.all(mirrors.map((mirror) => mirror.connect())));
+    if ((await isInUse()) || (await this.#isAuthorityInUse())) return;
     for (const mirror of mirrors) await mirror.settle();
   }
 
-  async #isInUse(): Promise<boolean> {
-    const { store } = this.#parts;
+  async #isAuthorityInUse(): Promise<boolean> {
+    const { store, maxDocumentBytes } = this.#parts;
     const { entries } = await store.list();
     const keys = entries.flatMap(({ name, state }) => {
       const reading = readDocumentKey(name);
@@ -142,10 +168,40 @@ export class Replica {
       const found = await store.read(some);
       const isUsable = some.some((key) => {
         const entry = found.get(key);
-        return entry?.state === 'live' && readDocument(key, entry.content).state === 'document';
+        const reading = entry?.state === 'live' ? readDocument(key, entry.content, maxDocumentBytes) : undefined;
+        return reading?.state === 'document' && reading.document.kind === 'credential' && hasSubstance(reading.document.fields);
       });
       if (isUsable) return true;
     }
     return false;
   }
+
+  /** Everything that any place took or gave, counted. */
+  #doneSoFar(): number {
+    const { engine, peers, mirrors } = this.#parts;
+    const acted = [engine, ...peers.map((peer) => peer.engine)].flatMap(({ status }) => Object.values(status.counts));
+    return [...acted, ...mirrors.map(({ status }) => status.recovered)].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** What goes wrong at a peer directory is told and shown, and stops nothing else. */
+  async #ofPeer({ directory }: Peer, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      this.#peerProblems.delete(directory);
+    } catch (error) {
+      const isOther = error instanceof TokenmirrorError && error.code === 'REPLICA_DUPLICATE';
+      const reason = isOther ? `another replica keeps the peer directory ${directory} in sync too` : messageOf(error);
+      const remedy = isOther ? 'Name it at one replica only.' : error instanceof TokenmirrorError ? error.remedy : 'Please report this.';
+      this.#peerProblems.set(directory, { reason, remedy });
+      this.#parts.emit({ type: 'peer-trouble', peer: directory, reason, remedy });
+    }
+  }
+}
+
+/** Waits for work, but no longer than `ms`. */
+async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  const isDone = new AbortController();
+  const tooLong = delay(ms, undefined, { signal: isDone.signal }).catch(() => undefined);
+  await Promise.race([work, tooLong]);
+  isDone.abort();
 }

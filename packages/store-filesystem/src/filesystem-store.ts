@@ -25,6 +25,7 @@ export class FilesystemStore extends LogStore implements TokenStore {
         log: new DirectoryLog(directory),
         plain: new PlainTree(directory, { bareAuths: false }),
         bare: new PlainTree(directory, { bareAuths: true }),
+        objection: () => undefined,
         comparedEveryMs: COMPARED_EVERY_MS,
         explain: (error) => explain(error, directory),
       },

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync, statSync, type BigIntStats, type Dirent } fr
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { AUTH_PREFIX, CONFIG_KEY, readDocumentKey, type DocumentKey } from '@tokenmirror/core';
-import type { PlainFile, PlainPlace, Reading } from '@tokenmirror/change-log';
+import { ABSENT, type PlainFile, type PlainPlace, type Reading } from '@tokenmirror/change-log';
 import { makeDirectory, replaceFile } from '@tokenmirror/files';
 
 /** The store's documents as ordinary files, `auths/…` and `config/config.yaml`. */
@@ -37,17 +37,24 @@ export class PlainTree implements PlainPlace {
     }
   }
 
-  async write(key: DocumentKey, content: string): Promise<string | undefined> {
+  async write(key: DocumentKey, content: string, expected: string | undefined): Promise<string | undefined> {
     const path = this.#pathOf(key);
     await makeDirectory(dirname(path));
-    await replaceFile(path, content, { durable: false });
-    const stat = this.#stat(key);
+    const isWritten = await replaceFile(path, content, { durable: false, confirm: () => this.#stillHas(key, expected) });
+    const stat = isWritten ? this.#stat(key) : undefined;
     return stat && stampOf(stat);
   }
 
-  async remove(key: DocumentKey): Promise<boolean> {
+  async remove(key: DocumentKey, expected: string | undefined): Promise<boolean> {
+    if (!this.#stillHas(key, expected)) return this.#stat(key) === undefined;
     await rm(this.#pathOf(key), { force: true });
     return true;
+  }
+
+  #stillHas(key: DocumentKey, expected: string | undefined): boolean {
+    if (expected === undefined) return true;
+    const stat = this.#stat(key);
+    return (stat === undefined ? ABSENT : stampOf(stat)) === expected;
   }
 
   get #authDir(): string {

@@ -21,6 +21,7 @@ export class Branch {
   readonly index: EntryIndex;
   readonly history: GitHistory;
   #tip: Oid | undefined;
+  #isBroken = false;
 
   constructor(parts: BranchParts) {
     this.#parts = parts;
@@ -51,14 +52,26 @@ export class Branch {
     const root = await this.#snapshot.edited(edits);
     const commit = await objects.writeCommit(root, this.#tip, author, commitMessage(told));
     if (!(await origin.publish(commit, this.#tip, { edits, written: objects.written }))) return false;
-    objects.published();
     await this.#moveTo(commit, root);
     return true;
   }
 
+  /** True after a move that broke off: nothing here can be relied on any more. */
+  get isBroken(): boolean {
+    return this.#isBroken;
+  }
+
+  /** True where a document of this name would take the place of a directory, or lie in another document. */
+  clashes(path: string): boolean {
+    const parents = path.split('/').slice(0, -1);
+    return this.#snapshot.names(path).length > 0 || parents.some((_, n) => this.#snapshot.files.has(parents.slice(0, n + 1).join('/')));
+  }
+
   async #moveTo(tip: Oid | undefined, root: Oid | undefined): Promise<void> {
+    this.#isBroken = true;
     const changed = await this.#snapshot.become(root);
     await this.index.update(this.#snapshot, changed);
     this.#tip = tip;
+    this.#isBroken = false;
   }
 }

@@ -1,5 +1,6 @@
-import type { StoreKey } from '@tokenmirror/core';
+import { TokenmirrorError, type StoreKey } from '@tokenmirror/core';
 import { hashOf, nameAt, readEntryPath, type KeyHash } from './layout.js';
+import { parseOwn } from './own-json.js';
 import type { Objects, Oid } from './repository.js';
 import type { Snapshot } from './snapshot.js';
 
@@ -66,7 +67,7 @@ export class EntryIndex {
       const entryOid = path === undefined ? undefined : snapshot.files.get(path);
       const entry = path === undefined || entryOid === undefined ? undefined : { oid: entryOid, path, content: readEntryPath(path)?.blob };
       this.#changedAt.set(keyHash, this.#moves);
-      const name = this.#names.get(keyHash) ?? (entryOid === undefined ? undefined : (await this.stored(entryOid)).key);
+      const name = this.#names.get(keyHash) ?? (entryOid === undefined ? undefined : await this.#nameIn(entryOid));
       if (name !== undefined) this.#names.set(keyHash, name);
       if (name === undefined || (oid === undefined && entry === undefined)) this.#standings.delete(keyHash);
       else this.#standings.set(keyHash, { name, keyHash, content: oid, entry });
@@ -89,7 +90,17 @@ export class EntryIndex {
   }
 
   async stored(oid: Oid): Promise<StoredEntry> {
-    return JSON.parse(await this.#objects.text(oid)) as StoredEntry;
+    return parseOwn(await this.#objects.text(oid), 'an entry below .tokenmirror/entries') as StoredEntry;
+  }
+
+  /** An entry that cannot be read (somebody merged by hand) costs its own document only. */
+  async #nameIn(oid: Oid): Promise<string | undefined> {
+    try {
+      return (await this.stored(oid)).key;
+    } catch (error) {
+      if (error instanceof TokenmirrorError) return undefined;
+      throw error;
+    }
   }
 }
 

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import type { DocumentKey, StoreKey, Version } from '@tokenmirror/core';
 import { hashOf, historyDirectory } from './layout.js';
+import { parseOwn } from './own-json.js';
 import type { Edit, Objects } from './repository.js';
 import type { Snapshot } from './snapshot.js';
 
@@ -61,6 +62,6 @@ export class GitHistory {
 
   async #read(key: DocumentKey, name: string): Promise<KeptFile> {
     const oid = this.#snapshot.files.get(`${historyDirectory(hashOf(key))}/${name}`) ?? '';
-    return JSON.parse(await this.#objects.text(oid)) as KeptFile;
+    return parseOwn(await this.#objects.text(oid), `${name} below .tokenmirror/history`) as KeptFile;
   }
 }

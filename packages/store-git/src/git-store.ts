@@ -28,6 +28,7 @@ import { explain, isDamaged } from './git-errors.js';
 import { CLUSTER_PATH, contentPath, entryPath, hashOf, KEPT_PATHS } from './layout.js';
 import { LocalOrigin } from './local-origin.js';
 import { RemoteOrigin } from './remote-origin.js';
+import { parseOwn } from './own-json.js';
 import { Objects, type Author, type Edit, type Oid, type Origin } from './repository.js';
 
 export interface GitStoreOptions extends GitAddress {
@@ -87,7 +88,7 @@ export class GitStore implements TokenStore {
       this.#mode = mode;
       this.#identity = undefined;
       this.#forget();
-      await this.#origin.open(mode);
+      await this.#origin.open();
       await this.#refresh();
       while (mode === 'create' && this.#branch.at(CLUSTER_PATH) === undefined) {
         if (!(await this.#branch.commit(await this.#foundation(), []))) await this.#refresh();
@@ -161,11 +162,19 @@ export class GitStore implements TokenStore {
     if (change.content !== null && (await this.#branch.excludes(contentPath(change.key)))) {
       return { status: 'unacceptable', reason: 'a .gitignore of the repository excludes it' };
     }
+    const path = contentPath(change.key);
+    const isBesideAccepted = [...accepted.keys()].some(
+      (key) => contentPath(key).startsWith(`${path}/`) || path.startsWith(`${contentPath(key)}/`),
+    );
+    if (change.content !== null && (this.#branch.clashes(path) || isBesideAccepted)) {
+      return { status: 'unacceptable', reason: 'a file and a directory would have the same name in the repository' };
+    }
     accepted.set(change.key, change);
     return { status: 'written', revision: change.expected as Revision };
   }
 
   async #commitChanges(changes: readonly Change[], author: string): Promise<boolean> {
+    this.#objects.begin();
     const planned = await Promise.all(changes.map((change) => this.#editsOf(change, author)));
     const told = changes.map(({ key, content }): Told => {
       if (content === null) return { key, what: 'Delete' };
@@ -193,6 +202,7 @@ export class GitStore implements TokenStore {
   /** What was committed by others gets entries of its own, so that its revision never returns, and what they replaced or removed goes into the history. */
   async #adoptForeignChanges(): Promise<void> {
     for (;;) {
+      this.#objects.begin();
       const edits: Edit[] = [];
       const told: Told[] = [];
       for (const standing of this.#branch.index.all()) {
@@ -214,6 +224,7 @@ export class GitStore implements TokenStore {
 
   async #archive(key: DocumentKey, content: string, reason: string, author: string): Promise<void> {
     for (;;) {
+      this.#objects.begin();
       const edits = await this.#branch.history.keeping(key, { at: Date.now(), reason, author, content });
       if (edits.length === 0 || (await this.#branch.commit(edits, [{ key, what: 'Keep an earlier version of' }]))) return;
       await this.#refresh();
@@ -234,6 +245,7 @@ export class GitStore implements TokenStore {
   }
 
   async #foundation(): Promise<Edit[]> {
+    this.#objects.begin();
     const identity = { id: randomUUID(), key: randomBytes(32).toString('base64url') };
     const texts = new Map([
       [CLUSTER_PATH, `${JSON.stringify({ ...CURRENT_FORMAT, ...identity })}\n`],
@@ -250,20 +262,26 @@ export class GitStore implements TokenStore {
 
   async #readIdentity(): Promise<void> {
     const oid = this.#branch.at(CLUSTER_PATH);
+    this.#identity = await this.#identityAt(oid);
     this.#identityOid = oid;
-    if (oid === undefined) return;
-    const stored = JSON.parse(await this.#objects.text(oid)) as ClusterIdentity;
-    checkFormat(stored, `${CLUSTER_PATH} in ${this.description}`);
-    this.#identity = { id: stored.id, key: stored.key };
+  }
+
+  async #identityAt(oid: Oid | undefined): Promise<ClusterIdentity | undefined> {
+    if (oid === undefined) return undefined;
+    const shown = `${CLUSTER_PATH} in ${this.description}`;
+    const stored = parseOwn(await this.#objects.text(oid), shown) as ClusterIdentity;
+    checkFormat(stored, shown);
+    return { id: stored.id, key: stored.key };
   }
 
   async #checkIdentity(known: ClusterIdentity): Promise<void> {
-    this.#identity = undefined;
-    await this.#readIdentity();
-    const found = this.#identity as ClusterIdentity | undefined;
-    this.#identity = known;
-    if (found?.id === known.id) return;
+    const oid = this.#branch.at(CLUSTER_PATH);
     this.#identityOid = LOST;
+    const found = await this.#identityAt(oid);
+    if (found?.id === known.id) {
+      this.#identityOid = oid;
+      return;
+    }
     throw new TokenmirrorError(
       'STORE_UNREACHABLE',
       `git ${this.description} has lost its cluster id or holds another`,
@@ -310,7 +328,7 @@ export class GitStore implements TokenStore {
         if (isDamaged(error)) {
           this.#forget();
           await this.#origin.renew();
-        }
+        } else if (this.#branch.isBroken) this.#forget();
         throw explain(error, this.description);
       }
     });

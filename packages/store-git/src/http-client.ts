@@ -1,5 +1,8 @@
 import type { GitHttpRequest, GitHttpResponse, HttpClient } from 'isomorphic-git';
 
+/** How many times longer a server may think about what it was sent: it has to receive it, unpack it and run hooks. */
+const PATIENCE_WITH_POSTS = 12;
+
 /** HTTP for the git library, with an end to waiting: a server that sends nothing for `timeoutMs` is given up. */
 export function httpClient(timeoutMs: number): HttpClient {
   return { request: (request) => send(request, timeoutMs) };
@@ -7,9 +10,12 @@ export function httpClient(timeoutMs: number): HttpClient {
 
 async function send({ url, method = 'GET', headers = {}, body }: GitHttpRequest, timeoutMs: number): Promise<GitHttpResponse> {
   const silence = new AbortController();
-  const timer = setTimeout(() => {
-    silence.abort(new DOMException('the server fell silent', 'TimeoutError'));
-  }, timeoutMs);
+  const timer = setTimeout(
+    () => {
+      silence.abort(new DOMException('the server fell silent', 'TimeoutError'));
+    },
+    body === undefined ? timeoutMs : timeoutMs * PATIENCE_WITH_POSTS,
+  );
   const heard = (): void => {
     timer.refresh();
   };

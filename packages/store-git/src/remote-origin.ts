@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { TokenmirrorError } from '@tokenmirror/core';
 import { lockDirectory, makeDirectory } from '@tokenmirror/files';
 import git, { type PromiseFsClient } from 'isomorphic-git';
@@ -21,8 +21,13 @@ export interface RemoteOptions {
 
 const REMOTE = 'origin';
 const DEFAULT_BRANCH = 'main';
-/** After so many pushes the clone, which keeps every object that it ever saw, is made anew. */
-const RENEWED_AFTER = 2000;
+/** After so many pushes and fetches the clone, which keeps every object that it ever saw, is made anew. */
+const RENEWED_AFTER = 1000;
+/** Clones of one repository that processes of this machine may have at the same time. */
+const MOST_CLONES = 64;
+/** Looks at the branch after a refused push, before it is believed that nobody else was first. */
+const LOOKS = 5;
+const LOOK_PAUSE_MS = 200;
 
 /** A branch behind HTTP, with a shallow clone that is used by one process at a time. */
 export class RemoteOrigin implements Origin {
@@ -33,7 +38,8 @@ export class RemoteOrigin implements Origin {
   #branch = DEFAULT_BRANCH;
   #release: () => Promise<void> = () => Promise.resolve();
   #known: Oid | undefined;
-  #pushes = 0;
+  #uses = 0;
+  #generation = 0;
 
   constructor(options: RemoteOptions) {
     this.#options = options;
@@ -46,31 +52,35 @@ export class RemoteOrigin implements Origin {
     return this.#gitdir;
   }
 
+  get generation(): number {
+    return this.#generation;
+  }
+
   async open(): Promise<void> {
     await this.close();
     const { place, cloneDirectory } = this.#options;
     const own = join(cloneDirectory, createHash('sha256').update(place.url).digest('hex').slice(0, 16));
-    await makeDirectory(own);
-    const lock = await lockDirectory(own, () => {
-      this.#known = undefined;
-    });
-    if (lock.ok) {
-      this.#gitdir = join(own, 'repository.git');
+    for (let n = 0; n < MOST_CLONES; n += 1) {
+      const directory = join(own, String(n));
+      await makeDirectory(directory);
+      const lock = await lockDirectory(directory, () => {
+        this.#known = undefined;
+      });
+      if (!lock.ok) continue;
+      this.#gitdir = join(directory, 'repository.git');
       this.#release = lock.release;
-    } else {
-      const temporary = await mkdtemp(join(tmpdir(), 'tokenmirror-clone-'));
-      this.#gitdir = join(temporary, 'repository.git');
-      this.#release = () => rm(temporary, { recursive: true, force: true });
+      break;
     }
     await this.#prepare();
   }
 
   async latest(): Promise<Oid | undefined> {
-    if (this.#pushes > RENEWED_AFTER) await this.renew();
+    if (this.#uses > RENEWED_AFTER) await this.renew();
     const tip = await this.#remoteTip();
     if (tip === undefined || tip === this.#known) return tip;
     const { fs } = this.#options;
     const wanted = { remote: REMOTE, ref: this.#branch, singleBranch: true, tags: false, depth: 1 };
+    this.#uses += 1;
     const { fetchHead } = await git.fetch({ fs, http: this.#http, gitdir: this.#gitdir, ...this.#where, ...wanted });
     this.#known = fetchHead ?? undefined;
     return this.#known;
@@ -83,14 +93,17 @@ export class RemoteOrigin implements Origin {
     const update = { http: this.#http, url, headers, ref: `refs/heads/${this.#branch}`, from: parent, to: commit, pack: packfile };
     const refusal = await sendPack(update);
     if (refusal !== undefined) {
-      if ((await this.#remoteTip()) !== parent) return false;
+      for (let look = 1; look <= LOOKS; look += 1) {
+        if ((await this.#remoteTip()) !== parent) return false;
+        await delay(LOOK_PAUSE_MS * look * Math.random());
+      }
       throw new TokenmirrorError(
         'STORE_DENIED',
         `git ${place.url}: the server refused the push (${refusal.slice(0, 200)})`,
         'Allow pushes to the branch: no protection, no hook, and no scan for secrets that stops them.',
       );
     }
-    this.#pushes += 1;
+    this.#uses += 1;
     this.#known = commit;
     return true;
   }
@@ -110,7 +123,8 @@ export class RemoteOrigin implements Origin {
     const { fs, place } = this.#options;
     const gitdir = this.#gitdir;
     this.#known = undefined;
-    this.#pushes = 0;
+    this.#uses = 0;
+    this.#generation += 1;
     await makeDirectory(gitdir);
     await git.init({ fs, gitdir, bare: true, defaultBranch: DEFAULT_BRANCH });
     await git.addRemote({ fs, gitdir, remote: REMOTE, url: place.url, force: true });

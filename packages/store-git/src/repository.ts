@@ -20,8 +20,10 @@ export interface Publication {
 export interface Origin {
   /** The directory with the objects. */
   readonly gitdir: string;
-  /** Makes what is needed to read. With `create`, also what is needed to write. */
-  open(mode: 'create' | 'look'): Promise<void>;
+  /** Another one whenever the objects were fetched anew. */
+  readonly generation: number;
+  /** Makes what is needed to read and to write. */
+  open(): Promise<void>;
   /** The newest commit of the branch, its objects at hand; `undefined` when there is no branch yet. */
   latest(): Promise<Oid | undefined>;
   /** Moves the branch from `parent` to `commit`; `false` when it is no longer there. */
@@ -41,6 +43,7 @@ export class Objects {
   readonly #fs: Parameters<typeof git.readTree>[0]['fs'];
   readonly #origin: Origin;
   #cache = {};
+  #generation = 0;
   readonly #written = new Set<Oid>();
 
   constructor(fs: Parameters<typeof git.readTree>[0]['fs'], origin: Origin) {
@@ -75,13 +78,14 @@ export class Objects {
     return this.#note(git.writeCommit({ ...this.#where, commit }));
   }
 
-  /** Every object that was written since the last publication. */
-  get written(): ReadonlySet<Oid> {
-    return this.#written;
+  /** What is written from now on belongs to a new commit. */
+  begin(): void {
+    this.#written.clear();
   }
 
-  published(): void {
-    this.#written.clear();
+  /** Every object that was written since the beginning of the commit. */
+  get written(): ReadonlySet<Oid> {
+    return this.#written;
   }
 
   async #note(writing: Promise<Oid>): Promise<Oid> {
@@ -93,9 +97,14 @@ export class Objects {
   /** What was read of packs is kept in memory until then. */
   forget(): void {
     this.#cache = {};
+    this.#written.clear();
   }
 
   get #where(): { readonly fs: Parameters<typeof git.readTree>[0]['fs']; readonly gitdir: string; readonly cache: object } {
+    if (this.#generation !== this.#origin.generation) {
+      this.#generation = this.#origin.generation;
+      this.#cache = {};
+    }
     return { fs: this.#fs, gitdir: this.#origin.gitdir, cache: this.#cache };
   }
 }

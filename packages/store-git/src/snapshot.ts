@@ -70,7 +70,7 @@ export class Snapshot {
         const inside = deeper.get(name) ?? new Map<string, Oid | undefined>();
         deeper.set(name, inside.set(rest.join('/'), oid));
       } else if (oid === undefined) entries.delete(name);
-      else entries.set(name, { mode: '100644', path: name, oid, type: 'blob' });
+      else entries.set(name, { mode: modeOf(entries.get(name)), path: name, oid, type: 'blob' });
     }
     for (const [name, inside] of deeper) {
       const oid = await this.#edit(below(path, name), inside);
@@ -83,6 +83,11 @@ export class Snapshot {
 
 function below(path: string, name: string): string {
   return path === ROOT ? name : `${path}/${name}`;
+}
+
+/** A file keeps its mode, an executable one too. */
+function modeOf(before: TreeEntry | undefined): string {
+  return before?.type === 'blob' && isFile(before) ? before.mode : '100644';
 }
 
 /** Not a symbolic link. */

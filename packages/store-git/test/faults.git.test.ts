@@ -237,10 +237,72 @@ describe('a repository', () => {
 
     writeFileSync(join(plain, KEY), text('by a person'));
     await put(store, KEY, text('2'));
-    await put(store, OTHER, null);
     expect(readFileSync(join(plain, KEY), 'utf8')).toBe(text('by a person'));
+    git(['checkout', '--', KEY], plain);
+    await put(store, OTHER, null);
+    expect(readFileSync(join(plain, KEY), 'utf8')).toBe(text('2'));
     expect(existsSync(join(plain, OTHER))).toBe(false);
+    expect(git(['status', '--porcelain'], plain)).toBe('');
     expect(git(['fsck', '--strict'], plain)).toBe('');
+
+    git(['checkout', '--quiet', '-b', 'feature'], plain);
+    await put(store, KEY, text('3'));
+    expect(git(['status', '--porcelain'], plain)).toBe('');
+    expect(readFileSync(join(plain, KEY), 'utf8')).toBe(text('2'));
+    git(['checkout', '--quiet', '--force', 'main'], plain);
+    writeFileSync(join(plain, 'notes.md'), 'staged by a person');
+    git(['add', 'notes.md'], plain);
+    await put(store, KEY, text('4'));
+    expect(readFileSync(join(plain, KEY), 'utf8')).toBe(text('4'));
+    expect(git(['status', '--porcelain'], plain)).toBe('A  notes.md\n');
+  });
+
+  test('of another format, or checked out in a second working tree, is refused and left as it is', async () => {
+    const other = temporaryDirectory('sha256');
+    git(['init', '--quiet', '--object-format=sha256', '--initial-branch=main', other], '/');
+    await expect(made({ url: other }).open('create')).rejects.toMatchObject({ code: 'STORE_UNSUITABLE' });
+    const plain = temporaryDirectory('plain');
+    git(['init', '--quiet', '--initial-branch=main', plain], '/');
+    await put(await opened({ url: plain }), KEY, text('1'));
+    git(['branch', 'other'], plain);
+    git(['worktree', 'add', '--quiet', join(temporaryDirectory('linked'), 'tree'), 'other'], plain);
+    await expect(made({ url: plain, branch: 'other' }).open('create')).rejects.toMatchObject({ code: 'STORE_UNSUITABLE' });
+    writeFileSync(join(plain, '.git/refs/heads/main'), '');
+    await expect(made({ url: plain, branch: 'main' }).open('create')).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' });
+    expect(readFileSync(join(plain, '.git/refs/heads/main'), 'utf8')).toBe('');
+    await expect(made({ url: '/nonexistent/repository' }).open('create')).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' });
+  });
+
+  test('refuses a document that would take the place of another one, which stays', async () => {
+    const store = await opened();
+    const inside = 'auths/a.json/b.json' as DocumentKey;
+    await put(store, 'auths/a.json' as DocumentKey, text('1'));
+    const outcome = await store.write([{ key: inside, expected: 'absent', content: text('2'), lineage: [] }], 'me');
+    expect(outcome).toMatchObject([{ status: 'unacceptable' }]);
+    expect(await content(store, 'auths/a.json' as DocumentKey)).toBe(text('1'));
+  });
+
+  test('whose files of ours are damaged says so each time, without quoting them, and loses nothing else', async () => {
+    const store = await opened();
+    await put(store, KEY, text('1'));
+    await put(store, OTHER, text('2'));
+    const clone = new GitClone(path);
+    const [entry = ''] = files().filter((name) => name.startsWith('.tokenmirror/entries/'));
+    clone.commit({ [entry]: '<<<<<<< conflict' });
+    const fresh = await opened();
+    expect((await fresh.list()).entries.filter(({ name }) => name.startsWith('auths/'))).toHaveLength(2);
+
+    const identity = git(['show', 'main:.tokenmirror/cluster.json'], path);
+    const { key } = JSON.parse(identity) as { key: string };
+    clone.commit({ '.tokenmirror/cluster.json': identity.replace('"key":"', '"key":') });
+    for (let look = 0; look < 2; look += 1) {
+      const error = await store.list().catch((caught: unknown) => caught);
+      expect(error).toMatchObject({ code: 'FORMAT_DAMAGED' });
+      expect(String(error)).not.toContain(key.slice(0, 6));
+      await expect(store.write([{ key: KEY, expected: 'absent', content: text('x'), lineage: [] }], 'me')).rejects.toMatchObject({
+        code: 'FORMAT_DAMAGED',
+      });
+    }
   });
 });
 
@@ -252,14 +314,14 @@ describe('the clone', () => {
     const [own] = readdirSync(clones);
     const directory = join(clones, own ?? '');
     expect(statSync(directory).mode & 0o777).toBe(0o700);
-    expect(readFileSync(join(directory, 'repository.git', 'config'), 'utf8')).not.toContain(GIT_TOKEN);
-    expect(readdirSync(clones)).toHaveLength(1);
+    expect(readdirSync(directory).sort()).toEqual(['0', '1']);
+    expect(readFileSync(join(directory, '0/repository.git/config'), 'utf8')).not.toContain(GIT_TOKEN);
   });
 
   test('that is damaged is made anew', async () => {
     const store = await opened();
     await put(store, KEY, text('1'));
-    const directory = join(clones, readdirSync(clones)[0] ?? '', 'repository.git', 'objects');
+    const directory = join(clones, readdirSync(clones)[0] ?? '', '0/repository.git/objects');
     for (const name of readdirSync(directory)) rmSync(join(directory, name), { recursive: true });
     await expect(store.read([KEY])).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' });
     expect(await content(store, KEY)).toBe(text('1'));

@@ -5,7 +5,13 @@ import { refusalIn } from './s3-errors.js';
 /** Tries on an object of its own what the bucket does with conditions; the object is gone afterwards. */
 export async function probeConditions(bucket: Bucket): Promise<Conditions> {
   const name = `.tokenmirror/probe-${randomUUID()}`;
-  const put = (text: string, condition?: Condition): Promise<string | undefined> => bucket.put(name, text, 'text/plain', condition);
+  const put = async (text: string, condition?: Condition): Promise<string | undefined> => {
+    const etag = await bucket.put(name, text, 'text/plain', condition);
+    if (etag !== undefined) return etag;
+    // The answer to a write that happened may have been lost, and its repetition refused.
+    const found = await bucket.get(name);
+    return typeof found === 'object' && found.text === text ? found.etag : undefined;
+  };
   bucket.conditions = { create: 'honoured', replace: 'honoured' };
   try {
     const create = await isHonoured(put('1', 'absent'), () => put('2', 'absent'));
@@ -19,9 +25,12 @@ export async function probeConditions(bucket: Bucket): Promise<Conditions> {
       const now = (await bucket.head(name)) ?? '';
       if (await isHonoured(put('6', { etag: now }), () => put('7', { etag: wrong }))) replace = 'unquoted';
     }
+    await bucket.delete(name).catch(() => undefined);
     return { create: create ? 'honoured' : 'ignored', replace };
-  } finally {
-    await bucket.delete(name);
+  } catch (error) {
+    // Nobody waits for a server that does not answer.
+    void bucket.delete(name).catch(() => undefined);
+    throw error;
   }
 }
 

@@ -55,10 +55,11 @@ export class S3Log implements LogPlace {
   }
 
   async list(folder: string): Promise<readonly ListedFile[]> {
-    const files: ListedFile[] = [];
-    for await (const { name, modifiedAt } of this.#bucket.list(at(folder)))
-      files.push({ name: name.slice(FOLDER.length + 1), ageMs: Date.now() - modifiedAt });
-    return files;
+    const listed: { name: string; modifiedAt: number }[] = [];
+    for await (const object of this.#bucket.list(at(folder))) listed.push(object);
+    // By the server's clock: the newest object is the present.
+    const now = listed.reduce((latest, { modifiedAt }) => Math.max(latest, modifiedAt), 0);
+    return listed.map(({ name, modifiedAt }) => ({ name: name.slice(FOLDER.length + 1), ageMs: now - modifiedAt }));
   }
 
   async remove(names: readonly string[]): Promise<void> {

@@ -36,6 +36,7 @@ export class S3Store extends LogStore {
         description,
         log: new S3Log(bucket, { shown: description, mayDecide: !isMirror }),
         plain: new S3Documents(bucket),
+        objection: (key) => (Buffer.byteLength(key) > bucket.longestName ? 'its name is too long for object storage' : undefined),
         comparedEveryMs: listingMs,
         explain: (error) => explain(error, description),
       },

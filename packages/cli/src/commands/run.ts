@@ -6,6 +6,9 @@ export async function run(command: Command): Promise<number> {
   return runDaemon(await invoke(command));
 }
 
+/** How long a connection to a mirror that does not answer may keep the process after everything else has ended, in ms. */
+const LINGER_MS = 1000;
+
 /** Runs the daemon until SIGTERM or SIGINT; a second signal ends it at once. */
 export async function runDaemon({ container }: Invocation, ready?: () => void): Promise<number> {
   const daemon = container.resolve(Daemon);
@@ -23,5 +26,6 @@ export async function runDaemon({ container }: Invocation, ready?: () => void): 
   } finally {
     process.off('SIGTERM', stop);
     process.off('SIGINT', stop);
+    setTimeout(() => process.exit(), LINGER_MS).unref();
   }
 }

@@ -1,6 +1,7 @@
 import { digestOf } from '../documents/digest.js';
 import type { DocumentKey } from '../documents/document-key.js';
 import { readDocument } from '../documents/document.js';
+import { refreshTokenOf } from '../documents/grant.js';
 import type { Fingerprint } from '../documents/hasher.js';
 import type { JsonObject } from '../documents/strict-json.js';
 import type { TokenStore } from '../ports/token-store.js';
@@ -10,16 +11,18 @@ interface Searched extends Pick<ObserverParts, 'store' | 'hasher' | 'hostSection
   readonly elsewhere: () => readonly TokenStore[];
 }
 
-/** Looks for a grant in the kept versions of a credential, then in what other stores hold of it; the fields of the first that has it. */
+/** Looks for a grant in the kept versions of a credential, then in what other stores hold of it; the fields of the first that has it whole, else of one without its refresh token. */
 export async function findGrant(searched: Searched, key: DocumentKey, wanted: Fingerprint): Promise<JsonObject | undefined> {
   const { store, elsewhere } = searched;
   const own = await find(searched, contentsIn(store, key, 'history only'), key, wanted);
-  if (own !== undefined) return own;
+  if (own !== undefined && refreshTokenOf(own) !== undefined) return own;
+  let found = own;
   for (const other of elsewhere()) {
-    const found = await find(searched, contentsIn(other, key, 'everything'), key, wanted).catch(() => undefined);
-    if (found !== undefined) return found;
+    const theirs = await find(searched, contentsIn(other, key, 'everything'), key, wanted).catch(() => undefined);
+    if (theirs !== undefined && refreshTokenOf(theirs) !== undefined) return theirs;
+    found ??= theirs;
   }
-  return undefined;
+  return found;
 }
 
 async function find(
@@ -28,12 +31,15 @@ async function find(
   key: DocumentKey,
   wanted: Fingerprint,
 ): Promise<JsonObject | undefined> {
+  let found: JsonObject | undefined;
   for await (const content of contents) {
     const reading = readDocument(key, content, maxDocumentBytes);
     if (reading.state !== 'document' || reading.document.kind !== 'credential') continue;
-    if (digestOf(reading.document, hasher, hostSections).fingerprint === wanted) return reading.document.fields;
+    if (digestOf(reading.document, hasher, hostSections).fingerprint !== wanted) continue;
+    if (refreshTokenOf(reading.document.fields) !== undefined) return reading.document.fields;
+    found ??= reading.document.fields;
   }
-  return undefined;
+  return found;
 }
 
 async function* contentsIn(store: TokenStore, key: DocumentKey, scope: 'history only' | 'everything'): AsyncGenerator<string> {

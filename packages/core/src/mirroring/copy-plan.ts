@@ -1,10 +1,10 @@
 import { digestOf } from '../documents/digest.js';
-import type { DocumentKey } from '../documents/document-key.js';
+import { CONFIG_KEY, type DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, readDocument, type Document } from '../documents/document.js';
-import { hasSubstance, withGrantOf } from '../documents/grant.js';
-import type { Hasher } from '../documents/hasher.js';
+import { hasSubstance, issuedOf, refreshTokenOf, withGrantOf } from '../documents/grant.js';
+import type { Fingerprint, Hasher } from '../documents/hasher.js';
 import { opensTheDoor } from '../planning/config-guard.js';
-import { isStale, type Lineage } from '../planning/lineage.js';
+import { isStale, newestOf, type Lineage } from '../planning/lineage.js';
 import type { Entry, LiveEntry } from '../ports/token-store.js';
 
 /** What a mirror needs, document by document. */
@@ -25,47 +25,101 @@ export interface CopyRules {
 
 /** Decides what becomes of one document of a mirror. Pure. The authority wins, but for what would destroy the better copy. */
 export function planCopy(key: DocumentKey, authority: Entry | undefined, mirror: Entry | undefined, rules: CopyRules): Copy {
-  const kept = mirror?.state === 'live' ? usable(key, mirror, rules) : undefined;
+  const kept = mirror?.state === 'live' ? judge(key, mirror, rules) : undefined;
+  const copy = kept?.state === 'usable' && mirror?.state === 'live' ? { document: kept.document, entry: mirror } : undefined;
   if (authority === undefined) {
-    if (mirror?.state !== 'live' || typeof kept !== 'object') return { kind: 'nothing' };
-    return { kind: 'recover', content: mirror.content, lineage: mirror.lineage };
+    return copy === undefined ? { kind: 'nothing' } : { kind: 'recover', content: copy.entry.content, lineage: copy.entry.lineage };
   }
-  if (authority.state === 'deleted') return mirror?.state === 'live' ? { kind: 'delete', lineage: authority.lineage } : { kind: 'nothing' };
-  const document = usable(key, authority, rules);
-  if (typeof document === 'string') {
-    if (typeof kept !== 'object') return { kind: 'refuse', reason: document };
-    return { kind: 'recover', content: withSettingsOf(key, authority, kept, rules).text, lineage: authority.lineage };
+  if (authority.state === 'deleted') {
+    const isToGo = mirror?.state === 'live' && key !== CONFIG_KEY;
+    return isToGo ? { kind: 'delete', lineage: authority.lineage } : { kind: 'nothing' };
   }
-  if (typeof kept === 'object') {
-    if (areEqual(document, kept, rules) && mirror !== undefined && sameLineage(authority.lineage, mirror.lineage))
-      return { kind: 'nothing' };
-    if (mirror !== undefined && isStale(fingerprintOf(document, rules), mirror.lineage)) return { kind: 'ahead' };
-    const danger = document.kind === 'config' && kept.kind === 'config' ? opensTheDoor(document, kept) : undefined;
+  const original = judge(key, authority, rules);
+  if (original.state !== 'usable') {
+    if (original.state === 'refused' || copy === undefined) return { kind: 'refuse', reason: original.reason };
+    return { kind: 'recover', content: withSettingsOf(original.document, copy.document).text, lineage: authority.lineage };
+  }
+  if (copy === undefined) return { kind: 'write', content: authority.content, lineage: authority.lineage };
+  return planOver({ document: original.document, entry: authority }, copy, rules);
+}
+
+interface Side {
+  readonly document: Document;
+  readonly entry: LiveEntry;
+}
+
+/** Both sides hold a usable document. */
+function planOver(authority: Side, mirror: Side, rules: CopyRules): Copy {
+  const { document, entry } = authority;
+  if (areEqual(document, mirror.document, rules) && sameLineage(entry.lineage, mirror.entry.lineage)) return { kind: 'nothing' };
+  if (isAhead(authority, mirror, rules)) return { kind: 'ahead' };
+  if (document.kind === 'config' && mirror.document.kind === 'config') {
+    const danger = opensTheDoor(document, mirror.document);
     if (danger !== undefined) return { kind: 'refuse', reason: danger };
   }
-  return { kind: 'write', content: authority.content, lineage: authority.lineage };
+  if (document.kind === 'credential' && mirror.document.kind === 'credential') {
+    const isStripped = refreshTokenOf(document.fields) === undefined && refreshTokenOf(mirror.document.fields) !== undefined;
+    if (isStripped && fingerprintOf(document, rules) === fingerprintOf(mirror.document, rules))
+      return { kind: 'recover', content: withSettingsOf(document, mirror.document).text, lineage: entry.lineage };
+    if (isStripped) return { kind: 'refuse', reason: 'it has lost its refresh token, and would replace a whole credential' };
+  }
+  return { kind: 'write', content: entry.content, lineage: entry.lineage };
 }
 
-/** The document that an entry holds, or why it is none that may replace another. */
-function usable(key: DocumentKey, { content }: LiveEntry, { maxDocumentBytes }: CopyRules): Document | string {
+/** True when the mirror's grant came after the authority's, by the lineage of the mirror, or by its dates where the lineage was made by another cluster. */
+export function isAhead(authority: Side, mirror: Side, rules: CopyRules): boolean {
+  const [here, there] = [fingerprintOf(authority.document, rules), fingerprintOf(mirror.document, rules)];
+  if (here === undefined || there === undefined || here === there || authority.entry.lineage.includes(there)) return false;
+  const newest = newestOf(mirror.entry.lineage);
+  if (newest === there) return isStale(here, mirror.entry.lineage);
+  return isLater(mirror.document, authority.document);
+}
+
+function isLater(one: Document, other: Document): boolean {
+  if (one.kind !== 'credential' || other.kind !== 'credential') return false;
+  const others = issuedOf(other.fields);
+  for (const { rank, at } of issuedOf(one.fields)) {
+    const same = others.find((issued) => issued.rank === rank);
+    if (same !== undefined && same.at !== at) return at > same.at;
+  }
+  return false;
+}
+
+type Judgement =
+  | { readonly state: 'usable'; readonly document: Document }
+  /** Empty, cut or gutted: nothing to lose. */
+  | { readonly state: 'empty'; readonly document: Document | undefined; readonly reason: string }
+  /** Left as it is: it may be good for another version, or another limit. */
+  | { readonly state: 'refused'; readonly reason: string };
+
+function judge(key: DocumentKey, { content }: LiveEntry, { maxDocumentBytes }: CopyRules): Judgement {
   const reading = readDocument(key, content, maxDocumentBytes);
-  if (reading.state !== 'document') return reading.reason;
+  if (reading.state === 'blank') return { state: 'empty', document: undefined, reason: reading.reason };
+  if (reading.state === 'refused')
+    return reading.malformed
+      ? { state: 'empty', document: undefined, reason: reading.reason }
+      : { state: 'refused', reason: reading.reason };
   const { document } = reading;
-  return document.kind === 'config' || hasSubstance(document.fields) ? document : 'it holds no token (a gutted credential)';
+  if (document.kind === 'config' || hasSubstance(document.fields)) return { state: 'usable', document };
+  return { state: 'empty', document, reason: 'it holds no token (a gutted credential)' };
 }
 
-/** What a gutted credential still says of its settings counts. */
-function withSettingsOf(key: DocumentKey, { content }: LiveEntry, kept: Document, { maxDocumentBytes }: CopyRules): Document {
-  const reading = readDocument(key, content, maxDocumentBytes);
-  if (kept.kind !== 'credential' || reading.state !== 'document' || reading.document.kind !== 'credential') return kept;
-  return credentialFrom({ ...kept.fields, ...withGrantOf(reading.document.fields, kept.fields) });
+/** True for a credential in a store that could authenticate somebody. */
+export function isUsable(key: DocumentKey, entry: Entry | undefined, rules: CopyRules): boolean {
+  return entry?.state === 'live' && key !== CONFIG_KEY && judge(key, entry, rules).state === 'usable';
+}
+
+/** What a gutted or stripped credential still says of its settings counts. */
+function withSettingsOf(document: Document | undefined, kept: Document): Document {
+  if (kept.kind !== 'credential' || document?.kind !== 'credential') return kept;
+  return credentialFrom({ ...kept.fields, ...withGrantOf(document.fields, kept.fields) });
 }
 
 function areEqual(a: Document, b: Document, { hasher }: CopyRules): boolean {
   return digestOf(a, hasher, NO_HOST_SECTIONS).hash === digestOf(b, hasher, NO_HOST_SECTIONS).hash;
 }
 
-function fingerprintOf(document: Document, { hasher }: CopyRules) {
+function fingerprintOf(document: Document, { hasher }: CopyRules): Fingerprint | undefined {
   return digestOf(document, hasher, NO_HOST_SECTIONS).fingerprint;
 }
 
@@ -75,3 +129,12 @@ function sameLineage(a: Lineage, b: Lineage): boolean {
 
 /** In a store everything of a config counts. */
 const NO_HOST_SECTIONS: ReadonlySet<string> = new Set();
+
+/** Why what one mirror has must not go back into the authority, as another mirror shows; `undefined` when nothing speaks against it. */
+export function objection(key: DocumentKey, copy: LiveEntry, other: Entry | undefined, rules: CopyRules): string | undefined {
+  if (other?.state === 'deleted') return 'another mirror says that it was deleted; `restore --from` brings it back';
+  const [mine, theirs] = [judge(key, copy, rules), other?.state === 'live' ? judge(key, other, rules) : undefined];
+  if (mine.state !== 'usable' || theirs?.state !== 'usable' || other?.state !== 'live') return undefined;
+  const isOlder = isAhead({ document: mine.document, entry: copy }, { document: theirs.document, entry: other }, rules);
+  return isOlder ? 'another mirror has a newer one' : undefined;
+}

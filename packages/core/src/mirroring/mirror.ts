@@ -1,11 +1,12 @@
 import { readDocumentKey, shownName, type DocumentKey } from '../documents/document-key.js';
 import { Hasher } from '../documents/hasher.js';
+import { backoffMs } from '../engine/backoff.js';
 import { isOutage, messageOf, TokenmirrorError } from '../errors.js';
 import { isMassDeletion } from '../planning/mass-change-guard.js';
 import type { CancelTimer, Clock, RandomSource } from '../ports/clock.js';
-import type { Change, ClusterIdentity, Entry, Revision, TokenStore } from '../ports/token-store.js';
-import { backoffMs } from '../engine/backoff.js';
-import { planCopy, type Copy } from './copy-plan.js';
+import type { Change, ClusterIdentity, Entry, Listing, Revision, TokenStore } from '../ports/token-store.js';
+import { isUsable, objection, planCopy, type Copy, type CopyRules } from './copy-plan.js';
+import { claimMirror } from './mirror-claim.js';
 
 export interface MirrorParts {
   /** As it is configured. */
@@ -16,6 +17,8 @@ export interface MirrorParts {
   readonly replicaId: string;
   readonly clock: Clock;
   readonly random: RandomSource;
+  /** The other mirrors that can be asked. */
+  readonly others: () => readonly TokenStore[];
   readonly emit: (event: MirrorEvent) => void;
 }
 
@@ -25,10 +28,13 @@ export interface MirrorOptions {
   readonly intervalMs: number;
   /** Lets a mass deletion through. */
   readonly force: boolean;
+  /** Takes over a mirror of another cluster. */
+  readonly adopt: boolean;
 }
 
 /** What happened at a mirror. Names and reasons only. */
 export type MirrorEvent =
+  | { readonly type: 'mirror-open'; readonly mirror: string }
   | { readonly type: 'mirror-trouble'; readonly mirror: string; readonly reason: string; readonly remedy: string }
   | { readonly type: 'mirror-back'; readonly mirror: string; readonly afterMs: number }
   | { readonly type: 'mirror-frozen'; readonly mirror: string; readonly documents: number }
@@ -49,9 +55,13 @@ export interface MirrorStatus {
   readonly frozenDeletions: number;
   readonly ahead: readonly DocumentKey[];
   readonly refusals: readonly { readonly name: string; readonly reason: string }[];
+  /** Documents that went back into the authority. */
+  readonly recovered: number;
 }
 
 const LARGEST_BATCH = 500;
+/** Rounds over documents that others keep changing, before a pause. */
+const ROUNDS = 8;
 
 /**
  * Keeps a further store as the authority is: what this replica changed at once, everything at intervals. Each copy is read back. Its troubles are its own: the authority and the
@@ -60,7 +70,7 @@ const LARGEST_BATCH = 500;
 export class Mirror {
   readonly #parts: MirrorParts;
   readonly #options: MirrorOptions;
-  readonly #hasher: Hasher;
+  readonly #rules: CopyRules;
   /** Documents to be looked at, and since when; ms since the epoch. */
   readonly #waiting = new Map<DocumentKey, number>();
   /** Revisions of both sides that were found to belong together. */
@@ -68,20 +78,23 @@ export class Mirror {
   readonly #refusals = new Map<DocumentKey, string>();
   readonly #ahead = new Set<DocumentKey>();
   #frozen = new Set<DocumentKey>();
-  #population = 0;
+  /** What is live in the mirror. */
+  #live = new Set<DocumentKey>();
   #isOpen = false;
   #problem: { reason: string; remedy: string; since: number; startedAt: number } | undefined;
   #lastProof: number | undefined;
+  #recovered = 0;
   #attempts = 0;
   #working: Promise<boolean> | undefined;
   #compareAll = false;
-  #timers = new Set<CancelTimer>();
+  #retry: CancelTimer | undefined;
+  #interval: CancelTimer | undefined;
   #stopped = false;
 
   constructor(parts: MirrorParts, options: MirrorOptions) {
     this.#parts = parts;
     this.#options = options;
-    this.#hasher = new Hasher(parts.cluster.key);
+    this.#rules = { hasher: new Hasher(parts.cluster.key), maxDocumentBytes: options.maxDocumentBytes };
   }
 
   /** The store, where it can be asked. */
@@ -103,14 +116,21 @@ export class Mirror {
       frozenDeletions: this.#frozen.size,
       ahead: [...this.#ahead],
       refusals: [...this.#refusals].map(([key, reason]) => ({ name: shownName(key), reason })),
+      recovered: this.#recovered,
     };
+  }
+
+  /** Makes the store ready to be asked. Resolves also when it cannot be; never throws. */
+  async connect(): Promise<void> {
+    await this.#work();
   }
 
   /** Compares everything now and at intervals, until `stop`. */
   start(): void {
+    if (this.#stopped) return;
     void this.settle();
     const { intervalMs } = this.#options;
-    this.#after(intervalMs / 2 + this.#parts.random() * intervalMs, () => {
+    this.#interval = this.#parts.clock.after(intervalMs / 2 + this.#parts.random() * intervalMs, () => {
       this.start();
     });
   }
@@ -118,8 +138,8 @@ export class Mirror {
   /** This replica changed the document in the authority. */
   look(key: DocumentKey): void {
     if (this.#stopped) return;
-    if (!this.#waiting.has(key)) this.#waiting.set(key, this.#parts.clock.now());
-    void this.#work();
+    this.#wait([key]);
+    if (this.#retry === undefined) void this.#work();
   }
 
   /** Compares everything, and copies what differs. Resolves when that is done, or when there is trouble. Never throws. */
@@ -128,15 +148,16 @@ export class Mirror {
     while (await this.#work()) if (!this.#isComparisonDue) return;
   }
 
-  get #isComparisonDue(): boolean {
-    return this.#compareAll && !this.#stopped;
-  }
-
   async stop(): Promise<void> {
     this.#stopped = true;
-    for (const cancel of this.#timers) cancel();
+    this.#retry?.();
+    this.#interval?.();
     await this.#working;
     await this.#parts.store.close();
+  }
+
+  get #isComparisonDue(): boolean {
+    return this.#compareAll && !this.#stopped;
   }
 
   /** One at a time; `false` when there was trouble. */
@@ -148,9 +169,15 @@ export class Mirror {
   }
 
   async #catchUp(): Promise<boolean> {
+    this.#retry?.();
+    this.#retry = undefined;
     try {
       if (!this.#isOpen) await this.#open();
-      while (!this.#stopped && (this.#compareAll || this.#waiting.size > 0)) {
+      for (let round = 1; !this.#stopped && (this.#compareAll || this.#waiting.size > 0); round += 1) {
+        if (round > ROUNDS) {
+          this.#tryLater();
+          return true;
+        }
         const isComparison = this.#compareAll;
         if (isComparison) await this.#compare();
         await this.#copyWaiting();
@@ -160,14 +187,13 @@ export class Mirror {
       return true;
     } catch (error) {
       if (!(error instanceof AuthorityTrouble)) this.#meetTrouble(error);
-      this.#after(backoffMs(this.#attempts, this.#parts.random), () => void this.#work());
-      this.#attempts += 1;
+      this.#tryLater();
       return false;
     }
   }
 
   async #open(): Promise<void> {
-    const { store, cluster } = this.#parts;
+    const { store, cluster, authority, replicaId, name, emit } = this.#parts;
     const identity = await store.open('create');
     if (identity?.id === cluster.id) {
       throw new TokenmirrorError(
@@ -176,61 +202,75 @@ export class Mirror {
         'Name another place, or another prefix.',
       );
     }
+    const isEmpty = async (): Promise<boolean> => {
+      const keys = [...liveIn(await ofAuthority(authority.list()))];
+      const entries = await ofAuthority(authority.read(keys));
+      return !keys.some((key) => isUsable(key, entries.get(key), this.#rules));
+    };
+    await claimMirror(store, { cluster: cluster.id, author: replicaId, isFree: async () => this.#options.adopt || (await isEmpty()) });
     this.#isOpen = true;
+    emit({ type: 'mirror-open', mirror: name });
   }
 
-  /** Finds what differs from what was last matched. */
+  /** Finds what differs from what was last matched. The mirror is listed first: what changes meanwhile is then seen as a difference. */
   async #compare(): Promise<void> {
-    const [there, here] = [await ofAuthority(this.#parts.authority.list()), await this.#parts.store.list()];
-    const revisions = (listing: typeof there): Map<DocumentKey, Revision> =>
-      new Map(
-        listing.entries.flatMap(({ name, state, revision }) => {
-          const reading = readDocumentKey(name);
-          return reading.ok && state !== 'absent' ? [[reading.key, revision]] : [];
-        }),
-      );
-    const [authority, mirror] = [revisions(there), revisions(here)];
-    this.#population = here.entries.filter(({ name, state }) => state === 'live' && readDocumentKey(name).ok).length;
-    const now = this.#parts.clock.now();
-    for (const key of new Set([...authority.keys(), ...mirror.keys()])) {
-      const matched = this.#matched.get(key);
-      const isMatched = matched !== undefined && matched.authority === authority.get(key) && matched.mirror === mirror.get(key);
-      if (!isMatched && !this.#waiting.has(key)) this.#waiting.set(key, now);
-    }
     this.#compareAll = false;
+    const here = await this.#parts.store.list();
+    const there = await ofAuthority(this.#parts.authority.list());
+    const [mirror, authority] = [revisionsIn(here), revisionsIn(there)];
+    this.#live = liveIn(here);
+    this.#wait(
+      [...new Set([...authority.keys(), ...mirror.keys()])].filter((key) => {
+        const matched = this.#matched.get(key);
+        return matched?.authority !== authority.get(key) || matched?.mirror !== mirror.get(key) || this.#frozen.has(key);
+      }),
+    );
   }
 
   async #copyWaiting(): Promise<void> {
-    const deletions: { readonly key: DocumentKey; readonly change: Change }[] = [];
-    while (this.#waiting.size > 0 && !this.#stopped) {
-      const keys = [...this.#waiting.keys()].slice(0, LARGEST_BATCH);
-      deletions.push(...(await this.#copy(keys)));
+    const deletions = new Map<DocumentKey, Change>();
+    try {
+      for (let left = this.#waiting.size; left > 0 && !this.#stopped; left -= LARGEST_BATCH) {
+        const keys = [...this.#waiting.keys()].slice(0, Math.min(left, LARGEST_BATCH));
+        await this.#taking(keys, () => this.#copy(keys, deletions));
+      }
+      await this.#delete(deletions);
+    } catch (error) {
+      this.#wait(deletions.keys());
+      throw error;
     }
-    await this.#delete(deletions);
   }
 
-  /** Copies documents; deletions are returned, to be judged together. */
-  async #copy(keys: readonly DocumentKey[]): Promise<{ readonly key: DocumentKey; readonly change: Change }[]> {
-    const { authority, store } = this.#parts;
-    const [there, here] = [await ofAuthority(authority.read(keys)), await store.read(keys)];
-    const deletions: { readonly key: DocumentKey; readonly change: Change }[] = [];
+  /** What changes while documents are copied waits anew; after a failure all of them do, as long as before. */
+  async #taking(keys: readonly DocumentKey[], work: () => Promise<void>): Promise<void> {
+    const since = new Map(keys.map((key) => [key, this.#waiting.get(key) ?? this.#parts.clock.now()]));
+    for (const key of keys) this.#waiting.delete(key);
+    try {
+      await work();
+    } catch (error) {
+      for (const [key, at] of since) this.#waiting.set(key, at);
+      throw error;
+    }
+  }
+
+  async #copy(keys: readonly DocumentKey[], deletions: Map<DocumentKey, Change>): Promise<void> {
+    const here = await this.#parts.store.read(keys);
+    const there = await ofAuthority(this.#parts.authority.read(keys));
     const writes: Change[] = [];
     const recoveries: Change[] = [];
     for (const key of keys) {
       const [original, copy] = [there.get(key), here.get(key)];
-      const planned = planCopy(key, original, copy, { hasher: this.#hasher, maxDocumentBytes: this.#options.maxDocumentBytes });
+      const planned = planCopy(key, original, copy, this.#rules);
       this.#note(key, planned);
       const expected = copy?.revision ?? ('absent' as const);
       if (planned.kind === 'write') writes.push({ key, expected, content: planned.content, lineage: planned.lineage });
-      else if (planned.kind === 'delete') deletions.push({ key, change: { key, expected, content: null, lineage: planned.lineage } });
+      else if (planned.kind === 'delete') deletions.set(key, { key, expected, content: null, lineage: planned.lineage });
       else if (planned.kind === 'recover')
         recoveries.push({ key, expected: original?.revision ?? 'absent', content: planned.content, lineage: planned.lineage });
       else this.#match(key, original, copy);
     }
-    await this.#recover(recoveries);
     await this.#write(writes, there);
-    for (const { key } of deletions) this.#waiting.delete(key);
-    return deletions;
+    await this.#recover(recoveries, here);
   }
 
   async #write(changes: readonly Change[], there: ReadonlyMap<string, Entry>): Promise<void> {
@@ -240,61 +280,68 @@ export class Mirror {
     const keys = changes.map(({ key }) => key as DocumentKey);
     const readBack = await store.read(keys);
     for (const [n, key] of keys.entries()) {
-      const outcome = outcomes[n];
-      if (outcome?.status === 'unacceptable') {
-        this.#refuse(key, outcome.reason);
-        this.#match(key, there.get(key), readBack.get(key));
-      } else if (outcome?.status === 'written') this.#prove(key, there.get(key), readBack.get(key));
-    }
-  }
-
-  /** What was written must be there; what somebody else wrote meanwhile is planned again. */
-  #prove(key: DocumentKey, original: Entry | undefined, copy: Entry | undefined): void {
-    const rules = { hasher: this.#hasher, maxDocumentBytes: this.#options.maxDocumentBytes };
-    if (planCopy(key, original, copy, rules).kind === 'nothing') {
+      const [outcome, original, copy] = [outcomes[n], there.get(key), readBack.get(key)];
+      if (outcome?.status === 'unacceptable') this.#refuse(key, outcome.reason);
+      else if (outcome?.status !== 'written' || (copy !== undefined && copy.revision !== outcome.revision)) {
+        this.#wait([key]);
+        continue;
+      } else if (planCopy(key, original, copy, this.#rules).kind !== 'nothing')
+        this.#refuse(key, 'the mirror did not give back what was written');
+      else this.#live.add(key);
       this.#match(key, original, copy);
-      return;
     }
-    throw new TokenmirrorError(
-      'STORE_UNSUITABLE',
-      `the mirror ${this.#parts.store.description} did not give back what was written (${shownName(key)})`,
-      'Look at who else writes there; it is tried again by itself.',
-    );
   }
 
-  /** Puts back into the authority what it lacks without a tombstone. */
-  async #recover(changes: readonly Change[]): Promise<void> {
+  /** Puts back into the authority what it lacks without a tombstone, unless another mirror knows better. */
+  async #recover(changes: readonly Change[], here: ReadonlyMap<string, Entry>): Promise<void> {
     if (changes.length === 0) return;
-    const { authority, replicaId, name, emit } = this.#parts;
-    const outcomes = await ofAuthority(authority.write(changes, replicaId));
-    for (const [n, { key }] of changes.entries()) {
-      if (outcomes[n]?.status === 'written') emit({ type: 'recovered', mirror: name, key: key as DocumentKey });
-      else if (outcomes[n]?.status === 'unacceptable') this.#waiting.delete(key as DocumentKey);
+    const { authority, replicaId, name, others, emit } = this.#parts;
+    const keys = changes.map(({ key }) => key as DocumentKey);
+    const elsewhere = await Promise.all(others().map((other) => other.read(keys).catch(() => new Map<string, Entry>())));
+    const welcome = changes.filter(({ key }) => {
+      const copy = here.get(key);
+      if (copy?.state !== 'live') return false;
+      const reason = elsewhere
+        .map((entries) => objection(key as DocumentKey, copy, entries.get(key), this.#rules))
+        .find((found) => found !== undefined);
+      if (reason !== undefined) this.#refuse(key as DocumentKey, reason);
+      return reason === undefined;
+    });
+    const outcomes = await ofAuthority(authority.write(welcome, replicaId));
+    for (const [n, { key }] of welcome.entries()) {
+      const outcome = outcomes[n];
+      if (outcome?.status === 'unacceptable') this.#refuse(key as DocumentKey, `the authority cannot keep it: ${outcome.reason}`);
+      else this.#wait([key as DocumentKey]);
+      if (outcome?.status !== 'written') continue;
+      this.#recovered += 1;
+      emit({ type: 'recovered', mirror: name, key: key as DocumentKey });
     }
   }
 
-  async #delete(deletions: readonly { readonly key: DocumentKey; readonly change: Change }[]): Promise<void> {
+  async #delete(deletions: ReadonlyMap<DocumentKey, Change>): Promise<void> {
     const { store, replicaId, name, emit } = this.#parts;
-    const all = new Set([...this.#frozen, ...deletions.map(({ key }) => key)]);
-    if (!this.#options.force && isMassDeletion(all.size, Math.max(this.#population, all.size))) {
+    const all = new Set([...this.#frozen, ...deletions.keys()]);
+    if (!this.#options.force && isMassDeletion(all.size, Math.max(this.#live.size, all.size))) {
       if (this.#frozen.size !== all.size) emit({ type: 'mirror-frozen', mirror: name, documents: all.size });
       this.#frozen = all;
       return;
     }
-    if (deletions.length === 0) return;
-    await store.write(
-      deletions.map(({ change }) => change),
-      replicaId,
-    );
-    this.#population -= deletions.length;
-    for (const { key } of deletions) this.look(key);
+    if (deletions.size === 0) return;
+    await store.write([...deletions.values()], replicaId);
+    for (const key of deletions.keys()) this.#live.delete(key);
+    this.#wait(deletions.keys());
+  }
+
+  #wait(keys: Iterable<DocumentKey>): void {
+    const now = this.#parts.clock.now();
+    for (const key of keys) if (!this.#waiting.has(key)) this.#waiting.set(key, now);
   }
 
   /** Keeps refusals, ahead and frozen as they are now, and tells of what is new. */
   #note(key: DocumentKey, planned: Copy): void {
     const { name, emit } = this.#parts;
     if (planned.kind === 'refuse') this.#refuse(key, planned.reason);
-    else this.#refusals.delete(key);
+    else if (planned.kind !== 'recover') this.#refusals.delete(key);
     if (planned.kind === 'ahead' && !this.#ahead.has(key)) emit({ type: 'mirror-ahead', mirror: name, key });
     if (planned.kind === 'ahead') this.#ahead.add(key);
     else this.#ahead.delete(key);
@@ -308,7 +355,6 @@ export class Mirror {
 
   #match(key: DocumentKey, original: Entry | undefined, copy: Entry | undefined): void {
     this.#matched.set(key, { authority: original?.revision, mirror: copy?.revision });
-    this.#waiting.delete(key);
   }
 
   #mended(): void {
@@ -328,14 +374,33 @@ export class Mirror {
     if (this.#isOpen && !isOutage(error)) this.#isOpen = false;
   }
 
-  #after(ms: number, callback: () => void): void {
+  #tryLater(): void {
     if (this.#stopped) return;
-    const cancel = this.#parts.clock.after(ms, () => {
-      this.#timers.delete(cancel);
-      callback();
+    this.#retry?.();
+    this.#retry = this.#parts.clock.after(backoffMs(this.#attempts, this.#parts.random), () => {
+      this.#retry = undefined;
+      void this.#work();
     });
-    this.#timers.add(cancel);
+    this.#attempts += 1;
   }
+}
+
+function revisionsIn({ entries }: Listing): ReadonlyMap<DocumentKey, Revision> {
+  return new Map(
+    entries.flatMap(({ name, state, revision }) => {
+      const reading = readDocumentKey(name);
+      return reading.ok && state !== 'absent' ? [[reading.key, revision]] : [];
+    }),
+  );
+}
+
+function liveIn({ entries }: Listing): Set<DocumentKey> {
+  return new Set(
+    entries.flatMap(({ name, state }) => {
+      const reading = readDocumentKey(name);
+      return reading.ok && state === 'live' ? [reading.key] : [];
+    }),
+  );
 }
 
 /** The authority is out of reach, which the engine sees for itself: no trouble of the mirror's. */

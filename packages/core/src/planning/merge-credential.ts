@@ -100,15 +100,15 @@ function chooseGrant(
   if (local.digest.grant === remote.digest.grant || !hasGrant(local)) return take(remote, { staleInStore: remoteIsStale });
   if (!hasGrant(remote)) return take(local);
 
+  const wholeHere = refreshTokenOf(local.document.fields) !== undefined;
+  const wholeThere = refreshTokenOf(remote.document.fields) !== undefined;
   const localIsKnown = local.digest.fingerprint !== undefined && lineage.includes(local.digest.fingerprint);
   if (remoteIsStale) {
-    if (!localIsKnown || local.digest.fingerprint === newestOf(lineage)) return take(local);
-    return take(remote, { staleInStore: true });
+    const isBetter = !localIsKnown || local.digest.fingerprint === newestOf(lineage);
+    return isBetter && (wholeHere || !wholeThere) ? take(local) : take(remote, { staleInStore: true });
   }
   if (isStale(local.digest.fingerprint, lineage)) return take(remote);
 
-  const wholeHere = refreshTokenOf(local.document.fields) !== undefined;
-  const wholeThere = refreshTokenOf(remote.document.fields) !== undefined;
   if (wholeThere && !wholeHere) return take(remote);
   if (wholeHere && !wholeThere) return take(local);
 

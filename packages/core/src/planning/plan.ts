@@ -1,6 +1,6 @@
 import type { Digest } from '../documents/digest.js';
 import { credentialFrom, type Document } from '../documents/document.js';
-import { hasSubstance } from '../documents/grant.js';
+import { hasSubstance, isSingleUse, refreshTokenOf } from '../documents/grant.js';
 import type { Fingerprint } from '../documents/hasher.js';
 import { exhaustive } from '../exhaustive.js';
 import type { Revision } from '../ports/token-store.js';
@@ -119,7 +119,7 @@ function planPresent(local: Extract<Local, { state: 'document' }>, remote: Remot
       if (base?.local !== undefined && local.document.kind === 'credential' && (!changedHere || echo.isOwnAddition)) {
         return { kind: 'delete-local', isEcho: false };
       }
-      const isOlder = isStale(local.digest.fingerprint, remote.lineage);
+      const isOlder = isStale(local.digest.fingerprint, remote.lineage) || isLeftover(local, remote.lineage);
       if (isOlder && base?.local === undefined && !isRemembered(local, memory)) {
         return { kind: 'refuse', side: 'workspace', reason: 'it is an older copy of a credential that was deleted' };
       }
@@ -209,6 +209,12 @@ function echoIn(local: Extract<Local, { state: 'document' }>, remote: Remote, ba
   if (local.document.kind !== 'credential') return NO_ECHO;
   const lineage = remote.state === 'absent' ? [] : remote.lineage;
   return findEcho({ document: local.document, digest: local.digest }, lineage, base, recent, echoMs);
+}
+
+/** True for a copy without its refresh token of a grant that was known when the credential was deleted: no login, and nothing to bring it back for. */
+function isLeftover({ document, digest }: Extract<Local, { state: 'document' }>, lineage: Lineage): boolean {
+  if (document.kind !== 'credential' || digest.fingerprint === undefined) return false;
+  return isSingleUse(document.fields) && refreshTokenOf(document.fields) === undefined && lineage.includes(digest.fingerprint);
 }
 
 /** True when this very grant stood here a moment ago. */

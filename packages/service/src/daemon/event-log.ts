@@ -4,6 +4,7 @@ import type { ReplicaEvent } from '../replica.js';
 /** Writes what happens at a replica into the log, one line an event. */
 export function logEvent(log: Log, event: ReplicaEvent): void {
   if (event.type === 'peer') logEngineEvent(withDetails(log, { peer: event.peer }), event.event);
+  else if (event.type === 'peer-trouble') log.error('peer-trouble', { peer: event.peer, reason: event.reason, remedy: event.remedy });
   else if ('mirror' in event) logMirrorEvent(withDetails(log, { mirror: event.mirror }), event);
   else logEngineEvent(log, event);
 }
@@ -17,6 +18,9 @@ function withDetails(log: Log, details: LogDetails): Log {
 
 function logMirrorEvent(log: Log, event: MirrorEvent): void {
   switch (event.type) {
+    case 'mirror-open':
+      log.debug('mirror-open');
+      return;
     case 'mirror-trouble':
       log.error('mirror-trouble', { reason: event.reason, remedy: event.remedy });
       return;

@@ -7,6 +7,7 @@ import type { NeighbourReport } from '../neighbour/neighbour.js';
 export interface PeerReport {
   readonly directory: string;
   readonly engine: EngineStatus;
+  readonly problem: { readonly reason: string; readonly remedy: string } | undefined;
 }
 
 /** What a daemon says of itself, for `tokenmirror status`. */

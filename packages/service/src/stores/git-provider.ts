@@ -15,10 +15,11 @@ export class GitProvider implements StoreProvider {
     if (url === undefined)
       throw new TokenmirrorError('STORE_INVALID', 'git is named as the store, but no repository', 'Set GITSTORE_GIT_URL.');
     const { GitStore } = await import('@tokenmirror/store-git');
+    const isConfigured = hostOf(url) === hostOf(settings['git-url']);
     return new GitStore({
       url,
-      username: settings['git-username'],
-      token: settings['git-token'],
+      username: isConfigured ? settings['git-username'] : undefined,
+      token: isConfigured ? settings['git-token'] : undefined,
       branch: settings['git-branch'],
       author: authorIn(settings['git-author']),
       cloneDirectory: settings['git-clones'],
@@ -26,6 +27,12 @@ export class GitProvider implements StoreProvider {
       timeoutMs: settings['store-timeout'],
     });
   }
+}
+
+/** The token goes to the server that it was configured for, and to no other. */
+function hostOf(url: string | undefined): string | undefined {
+  const text = url?.replace(/^git\+/, '');
+  return text !== undefined && URL.canParse(text) ? new URL(text).host : undefined;
 }
 
 function authorIn(text: string): { readonly name: string; readonly email: string } {

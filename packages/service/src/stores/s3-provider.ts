@@ -23,8 +23,18 @@ export class S3Provider implements StoreProvider {
 /** The backup in object storage, where one is set up: like the S3 store, but for what is said of it. */
 export async function s3Backup(settings: Settings): Promise<TokenStore | undefined> {
   const [prefix, bucket, endpoint] = [settings['s3-backup-prefix'], settings['s3-backup-bucket'], settings['s3-backup-endpoint']];
-  if (prefix === undefined && bucket === undefined && endpoint === undefined) return undefined;
+  const [accessKey, secretKey] = [settings['s3-backup-access-key'], settings['s3-backup-secret-key']];
+  if ((accessKey === undefined) !== (secretKey === undefined))
+    throw invalidBackup('only one of its two keys is set', 'Set both OBJECTSTORE_BACKUP_ACCESS_KEY and OBJECTSTORE_BACKUP_SECRET_KEY.');
+  if (prefix === undefined && bucket === undefined && endpoint === undefined) {
+    if (accessKey === undefined && settings['s3-backup-region'] === undefined) return undefined;
+    throw invalidBackup(
+      'it is not said where it is',
+      'Set OBJECTSTORE_BACKUP_PREFIX, OBJECTSTORE_BACKUP_BUCKET or OBJECTSTORE_BACKUP_ENDPOINT.',
+    );
+  }
   const primary = configuredAddress(settings);
+  if (bucket === undefined && primary.bucket === undefined) throw invalidBackup('it has no bucket', 'Set OBJECTSTORE_BACKUP_BUCKET.');
   const isElsewhere = endpoint !== undefined && endpoint !== primary.endpoint;
   const address = {
     ...primary,
@@ -32,10 +42,14 @@ export async function s3Backup(settings: Settings): Promise<TokenStore | undefin
     prefix,
     endpoint: endpoint ?? primary.endpoint,
     region: settings['s3-backup-region'] ?? (isElsewhere ? undefined : primary.region),
-    accessKey: settings['s3-backup-access-key'] ?? primary.accessKey,
-    secretKey: settings['s3-backup-secret-key'] ?? primary.secretKey,
+    accessKey: accessKey ?? primary.accessKey,
+    secretKey: secretKey ?? primary.secretKey,
   };
   return open(named(address), settings, 'mirror');
+}
+
+function invalidBackup(what: string, remedy: string): TokenmirrorError {
+  return new TokenmirrorError('STORE_INVALID', `the backup in object storage cannot be used: ${what}`, remedy);
 }
 
 async function open(address: S3Address, settings: Settings, role: StoreRole): Promise<TokenStore> {
