@@ -70,6 +70,21 @@ export const MIRROR_INCIDENTS: readonly Scenario[] = [
     everywhere: { [A]: cred(1), [B]: cred(3, { note: 'newer' }), [C]: cred(1) },
   },
   {
+    incident: 11,
+    title: 'a workspace in use is not put back to an older mirror when the authority is lost',
+    steps: [
+      { write: A, at: 'a', text: text(cred(1, { note: 'new', proxy_url: 'http://new' })) },
+      { write: CONFIG, at: 'a', text: 'api-keys:\n  - the-new-key\n' },
+      { sync: 'a' },
+      { foreign: A, text: text(cred(1, { note: 'old', proxy_url: 'http://old' })), in: 'mirror' },
+      { foreign: CONFIG, text: 'api-keys:\n  - the-revoked-key\n', in: 'mirror' },
+      { foreign: B, text: text(cred(1)), in: 'mirror' },
+      { lose: 'authority' },
+      { sync: 'a', adopt: true },
+    ],
+    everywhere: { [A]: cred(1, { note: 'new', proxy_url: 'http://new' }), [B]: cred(1), [CONFIG]: 'api-keys:\n  - the-new-key\n' },
+  },
+  {
     incident: 28,
     title: 'a document that was destroyed in the authority does not destroy the copy in the mirror',
     steps: [

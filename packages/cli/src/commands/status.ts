@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { EXIT_ATTENTION } from '@tokenmirror/core';
 import { ReplicaFactory, status as look, type NeighbourReport, type StatusReport } from '@tokenmirror/service';
 import { invoke, print, printJson } from '../context.js';
-import { describeMirror } from '../output/places.js';
+import { describeMirror, isMirrorWell } from '../output/places.js';
 import { colorsFor } from '../output/style.js';
 import { distance, localTime, table } from '../output/table.js';
 
@@ -14,8 +14,8 @@ export async function status(command: Command): Promise<number> {
   const engine = report.daemon.report?.engine;
   const isWell =
     report.store.reachable &&
-    report.mirrors.every(({ reachable, copying }) => reachable && ['in step', 'starting', undefined].includes(copying?.state)) &&
-    report.peers.every(({ reachable, engine: peer }) => reachable && peer?.state !== 'degraded') &&
+    report.mirrors.every(({ reachable, copying }) => reachable && (copying === undefined || isMirrorWell(copying))) &&
+    report.peers.every(({ reachable, engine: peer, problem }) => reachable && peer?.state !== 'degraded' && problem === undefined) &&
     report.credentials.every(({ problem }) => problem === undefined) &&
     !(report.daemon.running && (engine?.state === 'degraded' || isInTrouble(report.daemon.report?.neighbour)));
   return isWell ? 0 : EXIT_ATTENTION;
@@ -47,9 +47,10 @@ function render({ workspace, store, mirrors, peers, daemon, credentials }: Statu
     if (!reachable) lines.push(colors.red(`           out of reach: ${problem ?? ''}`), `           ${remedy ?? ''}`);
     if (copying !== undefined) lines.push(`           ${describeMirror(copying)}`);
   }
-  for (const { directory, reachable, credentials: count, engine } of peers) {
+  for (const { directory, reachable, credentials: count, engine, problem } of peers) {
     const state = engine === undefined ? '' : `, ${engine.state}`;
     lines.push(`peer       ${directory}${reachable ? ` (${String(count)} credentials${state})` : colors.red(' is not there')}`);
+    if (problem !== undefined) lines.push(colors.red(`           ${problem.reason}`), `           ${problem.remedy}`);
     for (const { name, reason } of engine?.refusals ?? []) lines.push(`           refused: ${name}: ${reason}`);
   }
   const { report } = daemon;

@@ -1,4 +1,5 @@
 import {
+  hasSubstance,
   Hasher,
   readCredentialPath,
   readDocument,
@@ -84,25 +85,30 @@ export async function showVersion(
   });
 }
 
-/** Reads one version, or `latest` for the newest. @throws TokenmirrorError DOCUMENT_UNKNOWN, DOCUMENT_REFUSED */
+/** Reads one version, or the newest one that can be used. @throws TokenmirrorError DOCUMENT_UNKNOWN, DOCUMENT_REFUSED */
 export async function versionOf(
   store: TokenStore,
   key: DocumentKey,
   id: string | undefined,
   settings: Settings,
 ): Promise<{ readonly document: Document; readonly id: string }> {
-  const wanted = id ?? (await store.history?.versions(key))?.[0]?.id;
-  const content = wanted === undefined ? undefined : await store.history?.content(key, wanted);
-  if (wanted === undefined || content === undefined)
+  const versions = id === undefined ? ((await store.history?.versions(key)) ?? []).map((version) => version.id) : [id];
+  let problem: string | undefined;
+  for (const wanted of versions) {
+    const content = await store.history?.content(key, wanted);
+    if (content === undefined) continue;
+    const reading = readDocument(key, content, settings['max-document-size']);
+    const isGutted = reading.state === 'document' && reading.document.kind === 'credential' && !hasSubstance(reading.document.fields);
+    if (reading.state === 'document' && !isGutted) return { document: reading.document, id: wanted };
+    problem = reading.state === 'document' ? 'it holds no token (a gutted credential)' : reading.reason;
+  }
+  if (problem === undefined)
     throw unknown(id === undefined ? `there is no earlier version of ${shownName(key)}` : `there is no version ${id} of ${shownName(key)}`);
-  const reading = readDocument(key, content, settings['max-document-size']);
-  if (reading.state !== 'document')
-    throw new TokenmirrorError(
-      'DOCUMENT_REFUSED',
-      `version ${wanted} of ${shownName(key)} cannot be used: ${reading.reason}`,
-      'Choose another version; `tokenmirror history` lists them.',
-    );
-  return { document: reading.document, id: wanted };
+  throw new TokenmirrorError(
+    'DOCUMENT_REFUSED',
+    `${id === undefined ? 'no kept version' : `version ${id}`} of ${shownName(key)} can${id === undefined ? '' : 'not'} be used: ${problem}`,
+    'Choose another version; `tokenmirror history` lists them.',
+  );
 }
 
 /** The key that a person means: `claude-a@b.c`, `claude-a@b.c.json`, `auths/…`, or `config`. */

@@ -1,4 +1,5 @@
 import {
+  accessTokenOf,
   credentialFrom,
   digestOf,
   expiryOf,
@@ -6,7 +7,9 @@ import {
   Hasher,
   isStale,
   newestOf,
+  opensTheDoor,
   readDocument,
+  refreshTokenOf,
   shownName,
   TokenmirrorError,
   withGrantOf,
@@ -109,12 +112,33 @@ function isNewerGrant({ document, lineage }: Candidate, now: Document | undefine
   return isTheNewest && isStale(digestOf(now, hasher, hostSections).fingerprint, lineage);
 }
 
+/** A config that would serve everyone, or lock everyone out, is for nobody to pull. */
+function refuseDangerous(then: Document, now: Document | undefined, name: string): void {
+  if (then.kind !== 'config' || now?.kind !== 'config') return;
+  const danger = opensTheDoor(then, now);
+  if (danger !== undefined)
+    throw new TokenmirrorError(
+      'DOCUMENT_REFUSED',
+      `that version of ${shownName(name)} cannot be restored: ${danger}`,
+      'Choose another version with --to.',
+    );
+}
+
+/** The current grant without its refresh token, which the other one still has. */
+function isWhole(then: Document, now: Document): boolean {
+  if (then.kind !== 'credential' || now.kind !== 'credential') return false;
+  const isSame = accessTokenOf(then.fields) !== undefined && accessTokenOf(then.fields) === accessTokenOf(now.fields);
+  return isSame && refreshTokenOf(then.fields) !== undefined && refreshTokenOf(now.fields) === undefined;
+}
+
 function combine(
   { document: then }: Candidate,
   now: Document | undefined,
   { grant, name, isNewer }: { readonly grant: boolean; readonly name: string; readonly isNewer: boolean },
 ): { target: Document; restored: RestoreResult['restored'] } {
+  refuseDangerous(then, now, name);
   if (now === undefined) return { target: then, restored: 'document' };
+  if (isWhole(then, now)) return { target: then, restored: 'settings and grant' };
   if (then.kind !== 'credential' || now.kind !== 'credential') return { target: then, restored: 'settings' };
   if (isNewer) return { target: then, restored: 'settings and grant' };
   if (!grant) return { target: credentialFrom(withGrantOf(then.fields, now.fields)), restored: 'settings' };

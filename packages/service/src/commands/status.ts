@@ -47,6 +47,7 @@ export interface PeerStatus {
   readonly credentials: number;
   /** What the daemon says of it, while it runs. */
   readonly engine: EngineStatus | undefined;
+  readonly problem: { readonly reason: string; readonly remedy: string } | undefined;
 }
 
 export interface CredentialStatus {
@@ -109,11 +110,13 @@ export async function status(replicas: ReplicaFactory): Promise<StatusReport> {
       replicas.peerLocations(locations).map(async (place) => {
         const peer = replicas.workspace(place);
         const isThere = peer.presence() !== 'missing';
+        const reported = running?.peers.find(({ directory }) => directory === place.authDir);
         return {
           directory: place.authDir,
           reachable: isThere,
           credentials: isThere ? (await peer.scan()).files.length : 0,
-          engine: running?.peers.find(({ directory }) => directory === place.authDir)?.engine,
+          engine: reported?.engine,
+          problem: reported?.problem,
         };
       }),
     ),
