@@ -129,3 +129,47 @@ test('what a crash left of temporary files is removed everywhere in the store', 
   expect(leftovers.filter((path) => existsSync(path))).toEqual([]);
   expect(statSync(plain(KEY)).isFile()).toBe(true);
 });
+
+test('data of a newer format is refused each time it is looked at, not only once', async () => {
+  await put(store, KEY, text('1'));
+  const path = plain('.tokenmirror/cluster.json');
+  const stored = JSON.parse(readFileSync(path, 'utf8')) as object;
+  writeFileSync(path, JSON.stringify({ ...stored, format: 9, oldestReader: 9 }));
+  for (let look = 0; look < 3; look += 1) await expect(store.list()).rejects.toMatchObject({ code: 'FORMAT_NEWER' });
+  const change: Change = { key: KEY, expected: 'absent', content: text('2'), lineage: [] };
+  await expect(store.write([change], 'me')).rejects.toMatchObject({ code: 'FORMAT_NEWER' });
+});
+
+test('an edit that nobody has looked at yet is not overwritten, and counts', async () => {
+  await put(store, KEY, text('1'));
+  await store.list();
+  writeFileSync(plain(KEY), text('by a person'));
+  await put(store, KEY, text('2'));
+  expect(readFileSync(plain(KEY), 'utf8')).toBe(text('by a person'));
+  await store.list();
+  expect((await store.read([KEY])).get(KEY)).toMatchObject({ content: text('by a person') });
+  const versions = await store.history.versions(KEY);
+  expect(await store.history.content(KEY, versions[0]?.id ?? '')).toBe(text('2'));
+});
+
+test('a directory restored to a time before its checkpoint is read anew by a process that knows it from the checkpoint only', async () => {
+  await put(store, KEY, text('old'));
+  const copy = `${directory}-copy`;
+  cpSync(directory, copy, { recursive: true, preserveTimestamps: true });
+  for (let n = 0; n < 255; n += 1) await put(store, 'auths/claude-b.json', text(String(n)));
+  const other = await opened();
+  const { cursor } = await other.list();
+  restoreFrom(copy);
+  const listing = await other.list(cursor);
+  expect(listing.complete).toBe(true);
+  expect(listing.entries.map(({ name }) => name)).toEqual([KEY]);
+  await put(other, KEY, text('new'));
+  expect((await (await opened()).read([KEY])).get(KEY)).toMatchObject({ content: text('new') });
+});
+
+test('a log that has lost its checkpoint is read from its beginning', async () => {
+  for (let n = 0; n < 260; n += 1) await put(store, KEY, text(String(n)));
+  rmSync(plain('.tokenmirror/checkpoint.json'));
+  const fresh = await opened();
+  expect((await fresh.read([KEY])).get(KEY)).toMatchObject({ content: text('259') });
+});

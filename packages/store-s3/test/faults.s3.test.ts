@@ -152,6 +152,64 @@ describe('trouble that passes', () => {
   });
 });
 
+describe('what a machine does that sleeps or dies', () => {
+  test('the first write after hours of idleness is answered as what it is', async () => {
+    const store = await opened();
+    await put(store, KEY, text('1'));
+    jest.useFakeTimers({
+      now: Date.now() + 2 * 3_600_000,
+      doNotFake: [
+        'nextTick',
+        'setImmediate',
+        'setTimeout',
+        'clearTimeout',
+        'setInterval',
+        'clearInterval',
+        'performance',
+        'queueMicrotask',
+      ],
+    });
+    await put(store, KEY, text('2'));
+    jest.useRealTimers();
+    expect(await bucket.get(KEY)).toBe(text('2'));
+  });
+
+  test('a log that lacks a file is an outage, and nothing is written into the gap', async () => {
+    const store = await opened();
+    for (const value of ['1', '2', '3']) await put(store, KEY, text(value));
+    const second = '.tokenmirror/log/000000000002.json';
+    const kept = (await bucket.get(second)) ?? '';
+    await bucket.remove(second);
+    const fresh = await opened();
+    await expect(fresh.list()).rejects.toMatchObject({
+      code: 'STORE_UNREACHABLE',
+      message: expect.stringContaining('lacks files of its log'),
+    });
+    await expect(fresh.write([changeOf(OTHER, 'absent', text('x'))], 'me')).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' });
+    await bucket.put(second, kept);
+    expect(await content(fresh, KEY)).toBe(text('3'));
+  });
+
+  test('a copy that a killed writer left behind is put right by another replica', async () => {
+    const [dying, other] = [await opened(), await opened()];
+    await put(dying, KEY, text('1'));
+    await other.list();
+    proxy.fault = ({ method, path }) =>
+      method === 'PUT' && path.includes('/auths/') ? { status: 403, body: xml('AccessDenied') } : undefined;
+    await put(dying, KEY, text('2'));
+    proxy.fault = () => undefined;
+    expect(await bucket.get(KEY)).toBe(text('1'));
+    await other.list();
+    expect(await bucket.get(KEY)).toBe(text('2'));
+  });
+
+  test('a lost answer while the bucket is tried is not taken for a bucket without conditions', async () => {
+    meet('lose-answer', 1, ({ method, path }) => method === 'PUT' && path.includes('probe-'));
+    await put(await opened(), KEY, text('1'));
+    expect((await bucket.names('.tokenmirror/')).filter((name) => name.includes('probe'))).toEqual([]);
+  });
+});
+
 describe('refusals are named, with the remedy, without secrets', () => {
   test.each<[string, Partial<S3StoreOptions>, RegExp]>([
     ['a wrong secret', { secretKey: 'another-secret' }, /access key or the secret key/],
@@ -286,6 +344,14 @@ describe('what is asked for', () => {
     expect(await content(store, KEY)).toBe(text('by somebody'));
     const versions = await store.history.versions(KEY);
     expect(await Promise.all(versions.map(({ id }) => store.history.content(KEY, id)))).toEqual([text('2'), text('1')]);
+  });
+
+  test('a name that is too long for object storage is refused by itself', async () => {
+    const store = await opened();
+    const long = `auths/${`${'x'.repeat(200)}/`.repeat(5)}a.json` as DocumentKey;
+    const outcomes = await store.write([changeOf(long, 'absent', text('1')), changeOf(KEY, 'absent', text('2'))], 'me');
+    expect(outcomes).toMatchObject([{ status: 'unacceptable', reason: expect.stringContaining('too long') }, { status: 'written' }]);
+    expect((await (await opened()).list()).entries.map(({ name }) => name)).toEqual([KEY]);
   });
 
   test('a bucket restored to an earlier state is read anew', async () => {
