@@ -287,3 +287,22 @@ describe('properties', () => {
     expect(resultOf(plan(localOf(credentialOf(without)), remoteOf(credentialOf(origin)), undefined))).toEqual(origin);
   });
 });
+
+describe('a copy without its refresh token', () => {
+  const { refresh_token: taken, ...rest } = grant(2);
+  const SEALED = credentialOf({ type: 'claude', ...rest });
+  const [oldest, newest] = [digest(OLD).fingerprint, digest(NEW).fingerprint] as [Fingerprint, Fingerprint];
+
+  test('is not taken for the repair of a store that went back in time, though its grant is the newest', () => {
+    expect(taken).toBeDefined();
+    expect(plan(localOf(SEALED), remoteOf(OLD, 'r2', [oldest, newest]), undefined)).toEqual({ kind: 'seek-grant', fingerprint: newest });
+    expect(resultOf(plan(localOf(NEW), remoteOf(OLD, 'r2', [oldest, newest]), undefined))).toMatchObject(grant(2));
+  });
+
+  test('does not bring a deleted credential back, unless its grant is a new one', () => {
+    const deleted: Remote = { state: 'deleted', revision: 'r9' as Revision, lineage: [oldest, newest] };
+    expect(plan(localOf(SEALED), deleted, undefined)).toMatchObject({ kind: 'refuse', side: 'workspace' });
+    expect(plan(localOf(NEW), deleted, undefined)).toMatchObject({ kind: 'push' });
+    expect(plan(localOf(SEALED), { ...deleted, lineage: [oldest] }, undefined)).toMatchObject({ kind: 'push' });
+  });
+});

@@ -1,4 +1,4 @@
-import { readFile, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ListedFile, LogPlace, Reading } from '@tokenmirror/change-log';
 import { createFile, hasCode, makeDirectory, removeLeftovers, replaceFile, syncDirectory } from '@tokenmirror/files';
@@ -8,13 +8,20 @@ export class DirectoryLog implements LogPlace {
   readonly isAnnounced = false;
   readonly #root: string;
   readonly #directory: string;
+  readonly #makesParents: boolean;
 
-  constructor(root: string) {
+  constructor(root: string, makesParents: boolean) {
     this.#root = root;
+    this.#makesParents = makesParents;
     this.#directory = join(root, '.tokenmirror');
   }
 
+  /** The directory is made, but not what it lies in: that may be a disk that is not mounted. */
   async prepare(): Promise<void> {
+    if (this.#makesParents) await makeDirectory(dirname(this.#root));
+    await mkdir(this.#root, { mode: 0o700 }).catch((error: unknown) => {
+      if (!hasCode(error, 'EEXIST')) throw error;
+    });
     await makeDirectory(join(this.#directory, 'log'));
     await removeLeftovers(this.#root, 'with sub-directories');
   }

@@ -9,6 +9,8 @@ import { PlainTree } from './plain-tree.js';
 export interface FilesystemStoreOptions {
   /** The directory; made when it does not exist (its parent must). */
   readonly directory: string;
+  /** Makes what it lies in too. Otherwise a parent that is not there counts as a disk that is not mounted. */
+  readonly makesParents?: boolean;
   readonly historyLength?: number;
 }
 
@@ -18,11 +20,11 @@ const COMPARED_EVERY_MS = 60_000;
 export class FilesystemStore extends LogStore implements TokenStore {
   readonly #directory: string;
 
-  constructor({ directory, historyLength }: FilesystemStoreOptions) {
+  constructor({ directory, makesParents = false, historyLength }: FilesystemStoreOptions) {
     super(
       {
         description: `file://${directory}`,
-        log: new DirectoryLog(directory),
+        log: new DirectoryLog(directory, makesParents),
         plain: new PlainTree(directory, { bareAuths: false }),
         bare: new PlainTree(directory, { bareAuths: true }),
         objection: () => undefined,

@@ -173,3 +173,9 @@ test('a log that has lost its checkpoint is read from its beginning', async () =
   const fresh = await opened();
   expect((await fresh.read([KEY])).get(KEY)).toMatchObject({ content: text('259') });
 });
+
+test('a directory on a disk that is not mounted is not made there', async () => {
+  const away = join(directory, 'not-mounted', 'store');
+  await expect(new FilesystemStore({ directory: away }).open('create')).rejects.toMatchObject({ code: 'STORE_UNREACHABLE' });
+  expect(existsSync(join(directory, 'not-mounted'))).toBe(false);
+});

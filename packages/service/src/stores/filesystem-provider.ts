@@ -18,7 +18,8 @@ export class FilesystemProvider implements StoreProvider {
   async create(settings: Settings, _: StoreRole, url?: string): Promise<TokenStore> {
     const { FilesystemStore } = await import('@tokenmirror/store-filesystem');
     const directory = url === undefined ? (settings['filesystem-path'] ?? join(homedir(), '.tokenmirror', 'store')) : pathOf(url);
-    return new FilesystemStore({ directory: resolve(directory), historyLength: settings['history-length'] });
+    const isDefault = url === undefined && settings['filesystem-path'] === undefined;
+    return new FilesystemStore({ directory: resolve(directory), makesParents: isDefault, historyLength: settings['history-length'] });
   }
 }
 
