@@ -62,7 +62,7 @@ function mirrorOf(
       random: Math.random,
       others: () => more.others ?? [],
       emit: (event) => {
-        if (event.type !== 'mirror-open') events.push(event);
+        if (event.type !== 'mirror-open' && event.type !== 'mirror-caught-up') events.push(event);
       },
     },
     { maxDocumentBytes: 1 << 20, intervalMs: 3_600_000, force: more.force ?? false, adopt: more.adopt ?? false },

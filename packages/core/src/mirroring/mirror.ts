@@ -35,6 +35,8 @@ export interface MirrorOptions {
 /** What happened at a mirror. Names and reasons only. */
 export type MirrorEvent =
   | { readonly type: 'mirror-open'; readonly mirror: string }
+  /** What waited was dealt with; its status is another one. */
+  | { readonly type: 'mirror-caught-up'; readonly mirror: string }
   | { readonly type: 'mirror-trouble'; readonly mirror: string; readonly reason: string; readonly remedy: string }
   | { readonly type: 'mirror-back'; readonly mirror: string; readonly afterMs: number }
   | { readonly type: 'mirror-frozen'; readonly mirror: string; readonly documents: number }
@@ -171,6 +173,7 @@ export class Mirror {
   async #catchUp(): Promise<boolean> {
     this.#retry?.();
     this.#retry = undefined;
+    const isDue = this.#compareAll || this.#waiting.size > 0;
     try {
       if (!this.#isOpen) await this.#open();
       for (let round = 1; !this.#stopped && (this.#compareAll || this.#waiting.size > 0); round += 1) {
@@ -184,6 +187,7 @@ export class Mirror {
         if (isComparison) this.#lastProof = this.#parts.clock.now();
       }
       this.#mended();
+      if (isDue) this.#parts.emit({ type: 'mirror-caught-up', mirror: this.#parts.name });
       return true;
     } catch (error) {
       if (!(error instanceof AuthorityTrouble)) this.#meetTrouble(error);

@@ -19,7 +19,8 @@ function withDetails(log: Log, details: LogDetails): Log {
 function logMirrorEvent(log: Log, event: MirrorEvent): void {
   switch (event.type) {
     case 'mirror-open':
-      log.debug('mirror-open');
+    case 'mirror-caught-up':
+      log.debug(event.type);
       return;
     case 'mirror-trouble':
       log.error('mirror-trouble', { reason: event.reason, remedy: event.remedy });
