@@ -164,7 +164,7 @@ describe('a mirror', () => {
     await put(authority, A, text('1'));
     for (let n = 0; n < 100; n += 1) {
       mirror.look(A);
-      await new Promise((resolve) => setTimeout(resolve, 2));
+      await new Promise(setImmediate);
     }
     await until('the trouble is seen', () => mirror.status.state === 'in trouble');
     expect(store.asked).toBeLessThan(5);
@@ -173,6 +173,17 @@ describe('a mirror', () => {
     await until('it caught up', () => mirror.status.state === 'in step');
     expect(await held(store, A)).toBe(text('1'));
     expect(events.map(({ type }) => type)).toEqual(['mirror-trouble', 'mirror-back']);
+  });
+
+  test('compares everything once it is back, when it was out of reach for the comparison', async () => {
+    const store = new Unreliable(copyAt());
+    const mirror = mirrorOf(store);
+    await mirror.settle();
+    await put(authority, A, text('by another replica'));
+    store.isOut = true;
+    await mirror.settle();
+    store.isOut = false;
+    await until('it caught up', async () => (await held(store, A)) === text('by another replica'));
   });
 
   test('has no trouble when it is the authority that is out of reach', async () => {

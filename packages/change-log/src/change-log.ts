@@ -23,6 +23,8 @@ export interface LoggedChange {
 /** What the log says of one key. */
 export interface IndexEntry {
   readonly sequence: number;
+  /** Of the record: a log that was restored from a copy gives its numbers out again. */
+  readonly nonce: string;
   readonly state: 'live' | 'deleted';
   readonly lineage: readonly Fingerprint[];
   /** SHA-256 of the live content, or of the last one. */
@@ -162,7 +164,7 @@ export class ChangeLog {
     return contents;
   }
 
-  #apply(sequence: number, { at, author, changes, archived }: LogRecord, stamp: string): void {
+  #apply(sequence: number, { at, author, nonce, changes, archived }: LogRecord, stamp: string): void {
     for (const { key, content, lineage } of changes) {
       const before = this.index.get(key);
       const digest = content === null ? (before?.digest ?? '') : digestOf(content);
@@ -178,6 +180,7 @@ export class ChangeLog {
       const copyStamp = content === null ? undefined : this.#stampFor?.(content);
       this.index.set(key, {
         sequence,
+        nonce,
         state: content === null ? 'deleted' : 'live',
         lineage,
         digest,

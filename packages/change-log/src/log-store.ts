@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   DEFAULT_HISTORY_LENGTH,
   readDocumentKey,
@@ -20,6 +21,10 @@ import { ChangeLog, digestOf, LARGEST_RECORD, LONGEST_RECORD, type IndexEntry } 
 import { ClusterFile } from './cluster-file.js';
 import type { PlainPlace, StorePlace } from './log-place.js';
 import { PlainCopies } from './plain-copies.js';
+
+/** Tries to append while others do too; the later ones after a pause. */
+const APPEND_TRIES = 200;
+const STEP_BACK_MS = 50;
 
 /** The author of changes that were found in the plain files. */
 const FOREIGN = 'somebody else';
@@ -104,7 +109,7 @@ export class LogStore implements TokenStore {
 
   async #writeTogether(changes: readonly Change[], author: string, copying: Promise<void>[]): Promise<readonly WriteOutcome[]> {
     const objections = new Map(changes.map(({ key }) => [key, this.#place.objection(key)]));
-    for (;;) {
+    for (let attempt = 1; ; attempt += 1) {
       await this.#catchUp();
       const accepted = new Set<StoreKey>();
       const written = changes.map((change) => {
@@ -122,7 +127,10 @@ export class LogStore implements TokenStore {
       if (accepted.size === 0) return changes.map(({ key }) => refusal(key));
       const logged = changes.filter((_, index) => written[index]).map(({ key, content, lineage }) => ({ key, content, lineage }));
       const expected = new Map([...accepted].map((key) => [key, this.#copies.expected(key)]));
-      if (!(await this.#append({ at: Date.now(), author, changes: logged }))) continue;
+      if (!(await this.#append({ at: Date.now(), author, changes: logged }))) {
+        await this.#stepBack(attempt);
+        continue;
+      }
       copying.push(this.#copies.copyOut({ changes: logged }, expected));
       return changes.map(({ key }, index) => {
         const entry = written[index] === true ? this.#log.index.get(key) : undefined;
@@ -232,10 +240,24 @@ export class LogStore implements TokenStore {
   }
 
   async #archive(key: DocumentKey, content: string, reason: string, author: string): Promise<void> {
-    do {
+    for (let attempt = 1; ; attempt += 1) {
       await this.#catchUp();
       if (this.#log.index.get(key)?.versions[0]?.digest === digestOf(content)) return;
-    } while (!(await this.#append({ at: Date.now(), author, changes: [], archived: { key, content, reason } })));
+      if (await this.#append({ at: Date.now(), author, changes: [], archived: { key, content, reason } })) return;
+      await this.#stepBack(attempt);
+    }
+  }
+
+  /** Others were first, which is over soon; a place that refuses for ever is out of order. */
+  async #stepBack(attempt: number): Promise<void> {
+    if (attempt === APPEND_TRIES) {
+      throw new TokenmirrorError(
+        'STORE_UNREACHABLE',
+        `the store ${this.description} takes no more changes: its next number is taken and cannot be read`,
+        'Look at what was done to its log; Tokenmirror goes on by itself.',
+      );
+    }
+    if (attempt > APPEND_TRIES / 2) await delay(STEP_BACK_MS * Math.random());
   }
 
   /** One operation after the other, each only while the store is still there; what the place throws becomes an error of the store. */
@@ -273,9 +295,8 @@ function recordsOf<Changed extends { readonly content: string | null }>(changes:
   return records;
 }
 
-/** With the content, because a log that was restored from a copy gives its numbers out again. */
-function revisionOf({ sequence, state, digest }: IndexEntry): Revision {
-  return `${String(sequence)}-${state === 'deleted' ? 'deleted' : digest.slice(0, 12)}` as Revision;
+function revisionOf({ sequence, nonce }: IndexEntry): Revision {
+  return `${String(sequence)}-${nonce.slice(0, 12)}` as Revision;
 }
 
 function plainRevision(stamp: string): Revision {

@@ -31,3 +31,4 @@ export * from './engine/status-board.js';
 export * from './engine/backoff.js';
 export * from './mirroring/copy-plan.js';
 export * from './mirroring/mirror.js';
+export type { MirrorEvent, MirrorStatus } from './mirroring/mirror-board.js';

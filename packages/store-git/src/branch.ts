@@ -51,7 +51,7 @@ export class Branch {
     const { origin, objects, author } = this.#parts;
     const root = await this.#snapshot.edited(edits);
     const commit = await objects.writeCommit(root, this.#tip, author, commitMessage(told));
-    if (!(await origin.publish(commit, this.#tip, { edits, written: objects.written }))) return false;
+    if (!(await origin.publish(commit, this.#tip, objects.written))) return false;
     await this.#moveTo(commit, root);
     return true;
   }

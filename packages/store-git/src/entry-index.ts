@@ -1,4 +1,4 @@
-import { TokenmirrorError, type StoreKey } from '@tokenmirror/core';
+import { TokenmirrorError, type Fingerprint, type StoreKey } from '@tokenmirror/core';
 import { hashOf, nameAt, readEntryPath, type KeyHash } from './layout.js';
 import { parseOwn } from './own-json.js';
 import type { Objects, Oid } from './repository.js';
@@ -18,7 +18,7 @@ export interface Standing {
 /** What an entry file says. */
 export interface StoredEntry {
   readonly key: StoreKey;
-  readonly lineage: readonly string[];
+  readonly lineage: readonly Fingerprint[];
   /** Makes each entry another one. */
   readonly nonce: string;
 }
@@ -89,14 +89,19 @@ export class EntryIndex {
       .map(([keyHash]) => ({ name: this.#names.get(keyHash) ?? '', standing: this.#standings.get(keyHash) }));
   }
 
-  async stored(oid: Oid): Promise<StoredEntry> {
+  /** Kept through a change by somebody else. */
+  async lineageOf({ entry }: Standing): Promise<readonly Fingerprint[]> {
+    return entry === undefined ? [] : (await this.#stored(entry.oid)).lineage;
+  }
+
+  async #stored(oid: Oid): Promise<StoredEntry> {
     return parseOwn(await this.#objects.text(oid), 'an entry below .tokenmirror/entries') as StoredEntry;
   }
 
   /** An entry that cannot be read (somebody merged by hand) costs its own document only. */
   async #nameIn(oid: Oid): Promise<string | undefined> {
     try {
-      return (await this.stored(oid)).key;
+      return (await this.#stored(oid)).key;
     } catch (error) {
       if (error instanceof TokenmirrorError) return undefined;
       throw error;

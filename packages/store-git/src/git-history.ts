@@ -5,7 +5,8 @@ import { parseOwn } from './own-json.js';
 import type { Edit, Objects } from './repository.js';
 import type { Snapshot } from './snapshot.js';
 
-interface KeptFile {
+/** A content as it is kept. `at` in ms since the epoch, by the clock of who kept it. */
+export interface KeptFile {
   readonly at: number;
   readonly reason: string;
   readonly author?: string;
@@ -35,10 +36,7 @@ export class GitHistory {
     const path = `${directory}/${String(number).padStart(9, '0')}-${digest}.json`;
     const after = await this.#objects.writeText(JSON.stringify(kept));
     const superfluous = names.slice(this.#length - 1).map((name) => `${directory}/${name}`);
-    return [
-      { path, before: undefined, after },
-      ...superfluous.map((old) => ({ path: old, before: this.#snapshot.files.get(old), after: undefined })),
-    ];
+    return [{ path, after }, ...superfluous.map((old) => ({ path: old, after: undefined }))];
   }
 
   async versions(key: DocumentKey): Promise<readonly Version[]> {

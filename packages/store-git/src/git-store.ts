@@ -1,17 +1,14 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   checkFormat,
-  CURRENT_FORMAT,
   readDocumentKey,
   TokenmirrorError,
   type Change,
   type ClusterIdentity,
   type Cursor,
-  type DocumentKey,
   type Entry,
   type EntrySummary,
-  type Fingerprint,
   type History,
   type Listing,
   type Revision,
@@ -21,15 +18,15 @@ import {
 } from '@tokenmirror/core';
 import { atomicFs } from './atomic-fs.js';
 import { Branch } from './branch.js';
-import type { Told } from './commit-message.js';
 import { isForeign, type Standing } from './entry-index.js';
 import { placeOf, shownPlace, type GitAddress } from './git-address.js';
 import { explain, isDamaged } from './git-errors.js';
-import { CLUSTER_PATH, contentPath, entryPath, hashOf, KEPT_PATHS } from './layout.js';
+import { CLUSTER_PATH, contentPath } from './layout.js';
 import { LocalOrigin } from './local-origin.js';
 import { RemoteOrigin } from './remote-origin.js';
 import { parseOwn } from './own-json.js';
-import { Objects, type Author, type Edit, type Oid, type Origin } from './repository.js';
+import { Proposal } from './proposal.js';
+import { Objects, type Author, type Oid, type Origin } from './repository.js';
 
 export interface GitStoreOptions extends GitAddress {
   /** Where clones of remote repositories are kept; private to the user. */
@@ -79,7 +76,8 @@ export class GitStore implements TokenStore {
     this.history = {
       versions: (key) => this.#upToDate(() => this.#branch.history.versions(key)),
       content: (key, id) => this.#upToDate(() => this.#branch.history.content(key, id)),
-      archive: (key, content, reason, author) => this.#upToDate(() => this.#archive(key, content, reason, author)),
+      archive: (key, content, reason, author) =>
+        this.#upToDate(() => this.#commit((proposal) => proposal.archive(key, { at: Date.now(), reason, author, content }))),
     };
   }
 
@@ -90,8 +88,10 @@ export class GitStore implements TokenStore {
       this.#forget();
       await this.#origin.open();
       await this.#refresh();
-      while (mode === 'create' && this.#branch.at(CLUSTER_PATH) === undefined) {
-        if (!(await this.#branch.commit(await this.#foundation(), []))) await this.#refresh();
+      if (mode === 'create' && this.#branch.at(CLUSTER_PATH) === undefined) {
+        await this.#commit(async (proposal) => {
+          if (this.#branch.at(CLUSTER_PATH) === undefined) await proposal.found();
+        });
       }
       await this.#readIdentity();
       return this.#identity;
@@ -126,15 +126,16 @@ export class GitStore implements TokenStore {
         const outcomes: WriteOutcome[] = [];
         for (const change of changes) outcomes.push(await this.#judge(change, accepted));
         if (accepted.size === 0) return outcomes;
-        if (await this.#commitChanges([...accepted.values()], author)) {
+        const proposal = new Proposal(this.#branch, this.#objects);
+        await Promise.all([...accepted.values()].map((change) => proposal.change(change, author)));
+        if (await proposal.commit()) {
           return outcomes.map((outcome, index) => {
             const change = changes[index];
             const standing = change === undefined ? undefined : this.#branch.index.get(change.key);
             return outcome.status === 'written' && standing !== undefined ? { status: 'written', revision: revisionOf(standing) } : outcome;
           });
         }
-        await delay(Math.min(LONGEST_RETRY_PAUSE_MS, RETRY_PAUSE_MS * 2 ** attempt) * Math.random());
-        await this.#refresh();
+        await this.#stepBack(attempt);
       }
     });
   }
@@ -147,7 +148,7 @@ export class GitStore implements TokenStore {
   async #entryOf(key: StoreKey): Promise<Entry | undefined> {
     const standing = this.#branch.index.get(key);
     if (standing === undefined) return undefined;
-    const known = { key, revision: revisionOf(standing), lineage: await this.#lineageOf(standing) };
+    const known = { key, revision: revisionOf(standing), lineage: await this.#branch.index.lineageOf(standing) };
     if (standing.content === undefined) return { state: 'deleted', ...known };
     return { state: 'live', ...known, content: await this.#objects.text(standing.content) };
   }
@@ -173,86 +174,29 @@ export class GitStore implements TokenStore {
     return { status: 'written', revision: change.expected as Revision };
   }
 
-  async #commitChanges(changes: readonly Change[], author: string): Promise<boolean> {
-    this.#objects.begin();
-    const planned = await Promise.all(changes.map((change) => this.#editsOf(change, author)));
-    const told = changes.map(({ key, content }): Told => {
-      if (content === null) return { key, what: 'Delete' };
-      return { key, what: this.#branch.index.get(key)?.content === undefined ? 'Add' : 'Update' };
-    });
-    return this.#branch.commit(planned.flat(), told);
-  }
-
-  async #editsOf({ key, content, lineage }: Change, author: string): Promise<Edit[]> {
-    const standing = this.#branch.index.get(key);
-    const before = standing?.content;
-    const after = content === null ? undefined : await this.#objects.writeText(content);
-    const edits = await this.#entryEdits(key, standing, after, lineage);
-    if (before === after) return edits;
-    edits.push({ path: contentPath(key), before, after });
-    if (before !== undefined && readDocumentKey(key).ok) {
-      const reason = content === null ? 'deleted' : 'replaced';
-      edits.push(
-        ...(await this.#branch.history.keeping(key, { at: Date.now(), reason, author, content: await this.#objects.text(before) })),
-      );
-    }
-    return edits;
-  }
-
-  /** What was committed by others gets entries of its own, so that its revision never returns, and what they replaced or removed goes into the history. */
-  async #adoptForeignChanges(): Promise<void> {
-    for (;;) {
-      this.#objects.begin();
-      const edits: Edit[] = [];
-      const told: Told[] = [];
+  #adoptForeignChanges(): Promise<void> {
+    return this.#commit(async (proposal) => {
       for (const standing of this.#branch.index.all()) {
         const reading = readDocumentKey(standing.name);
-        if (!reading.ok || !isForeign(standing)) continue;
-        const { key } = reading;
-        const lost = standing.entry?.content === undefined ? undefined : await this.#textIfKept(standing.entry.content);
-        if (lost !== undefined) {
-          const reason = standing.content === undefined ? 'deleted' : 'replaced';
-          edits.push(...(await this.#branch.history.keeping(key, { at: Date.now(), reason, content: lost })));
-        }
-        edits.push(...(await this.#entryEdits(key, standing, standing.content, await this.#lineageOf(standing))));
-        told.push({ key, what: 'Note a change by somebody else of' });
+        if (reading.ok && isForeign(standing)) await proposal.adopt(reading.key, standing);
       }
-      if (edits.length === 0 || (await this.#branch.commit(edits, told))) return;
-      await this.#refresh();
+    });
+  }
+
+  /** Commits what is proposed, which may be nothing; when somebody else was first it is planned again. */
+  async #commit(propose: (proposal: Proposal) => Promise<void>): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      const proposal = new Proposal(this.#branch, this.#objects);
+      await propose(proposal);
+      if (proposal.isEmpty || (await proposal.commit())) return;
+      await this.#stepBack(attempt);
     }
   }
 
-  async #archive(key: DocumentKey, content: string, reason: string, author: string): Promise<void> {
-    for (;;) {
-      this.#objects.begin();
-      const edits = await this.#branch.history.keeping(key, { at: Date.now(), reason, author, content });
-      if (edits.length === 0 || (await this.#branch.commit(edits, [{ key, what: 'Keep an earlier version of' }]))) return;
-      await this.#refresh();
-    }
-  }
-
-  async #entryEdits(
-    key: StoreKey,
-    standing: Standing | undefined,
-    content: Oid | undefined,
-    lineage: readonly Fingerprint[],
-  ): Promise<Edit[]> {
-    const path = entryPath(hashOf(key), content);
-    const after = await this.#objects.writeText(`${JSON.stringify({ key, lineage, nonce: randomUUID() })}\n`);
-    const old = standing?.entry;
-    const obsolete = old === undefined || old.path === path ? [] : [{ path: old.path, before: old.oid, after: undefined }];
-    return [...obsolete, { path, before: old?.path === path ? old.oid : undefined, after }];
-  }
-
-  async #foundation(): Promise<Edit[]> {
-    this.#objects.begin();
-    const identity = { id: randomUUID(), key: randomBytes(32).toString('base64url') };
-    const texts = new Map([
-      [CLUSTER_PATH, `${JSON.stringify({ ...CURRENT_FORMAT, ...identity })}\n`],
-      ...KEPT_PATHS.map((path) => [path, ''] as const),
-    ]);
-    const missing = [...texts].filter(([path]) => this.#branch.at(path) === undefined);
-    return Promise.all(missing.map(async ([path, text]) => ({ path, before: undefined, after: await this.#objects.writeText(text) })));
+  /** Somebody else was first: lets others go ahead, the longer the more there are, and looks at what they did. */
+  async #stepBack(attempt: number): Promise<void> {
+    await delay(Math.min(LONGEST_RETRY_PAUSE_MS, RETRY_PAUSE_MS * 2 ** attempt) * Math.random());
+    await this.#refresh();
   }
 
   async #refresh(): Promise<void> {
@@ -287,18 +231,6 @@ export class GitStore implements TokenStore {
       `git ${this.description} has lost its cluster id or holds another`,
       'Restore the branch, or restart Tokenmirror to look at what is there now.',
     );
-  }
-
-  async #lineageOf({ entry }: Standing): Promise<readonly Fingerprint[]> {
-    return entry === undefined ? [] : ((await this.#branch.index.stored(entry.oid)).lineage as Fingerprint[]);
-  }
-
-  async #textIfKept(oid: Oid): Promise<string | undefined> {
-    try {
-      return await this.#objects.text(oid);
-    } catch {
-      return undefined;
-    }
   }
 
   #unseen(): Branch {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { TokenmirrorError } from '@tokenmirror/core';
@@ -7,7 +7,7 @@ import { lockDirectory, makeDirectory } from '@tokenmirror/files';
 import git, { type PromiseFsClient } from 'isomorphic-git';
 import type { GitPlace } from './git-address.js';
 import { httpClient } from './http-client.js';
-import type { Oid, Origin, Publication } from './repository.js';
+import type { Oid, Origin } from './repository.js';
 import { sendPack } from './send-pack.js';
 
 export interface RemoteOptions {
@@ -69,9 +69,15 @@ export class RemoteOrigin implements Origin {
       if (!lock.ok) continue;
       this.#gitdir = join(directory, 'repository.git');
       this.#release = lock.release;
-      break;
+      if ((await this.#packs()) > RENEWED_AFTER) await this.renew();
+      else await this.#prepare();
+      return;
     }
-    await this.#prepare();
+    throw new TokenmirrorError(
+      'STORE_UNREACHABLE',
+      `git ${place.url}: ${String(MOST_CLONES)} processes of this machine have a clone of it`,
+      `See which of them are needed; their clones lie in ${own}.`,
+    );
   }
 
   async latest(): Promise<Oid | undefined> {
@@ -86,7 +92,7 @@ export class RemoteOrigin implements Origin {
     return this.#known;
   }
 
-  async publish(commit: Oid, parent: Oid | undefined, { written }: Publication): Promise<boolean> {
+  async publish(commit: Oid, parent: Oid | undefined, written: ReadonlySet<Oid>): Promise<boolean> {
     const { fs, place } = this.#options;
     const { packfile = new Uint8Array() } = await git.packObjects({ fs, gitdir: this.#gitdir, oids: [...written], write: false });
     const { url, headers } = this.#where;
@@ -117,6 +123,11 @@ export class RemoteOrigin implements Origin {
     const release = this.#release;
     this.#release = () => Promise.resolve();
     await release();
+  }
+
+  /** Every fetch leaves one. */
+  async #packs(): Promise<number> {
+    return (await readdir(join(this.#gitdir, 'objects', 'pack')).catch(() => [])).length;
   }
 
   async #prepare(): Promise<void> {

@@ -2,18 +2,10 @@ import git, { type CommitObject, type TreeEntry } from 'isomorphic-git';
 
 export type Oid = string;
 
-/** What becomes of one file. */
+/** What becomes of one file; `undefined` removes it. */
 export interface Edit {
   readonly path: string;
-  readonly before: Oid | undefined;
   readonly after: Oid | undefined;
-}
-
-/** What a commit brings. */
-export interface Publication {
-  readonly edits: readonly Edit[];
-  /** Every object that was written for it; some may be there already. */
-  readonly written: ReadonlySet<Oid>;
 }
 
 /** Where commits come from and go to. */
@@ -26,8 +18,8 @@ export interface Origin {
   open(): Promise<void>;
   /** The newest commit of the branch, its objects at hand; `undefined` when there is no branch yet. */
   latest(): Promise<Oid | undefined>;
-  /** Moves the branch from `parent` to `commit`; `false` when it is no longer there. */
-  publish(commit: Oid, parent: Oid | undefined, publication: Publication): Promise<boolean>;
+  /** Moves the branch from `parent` to `commit`, for which `written` was written; `false` when it is no longer there. */
+  publish(commit: Oid, parent: Oid | undefined, written: ReadonlySet<Oid>): Promise<boolean>;
   /** The objects here cannot be trusted any more; where they are a copy they are fetched anew. */
   renew(): Promise<void>;
   close(): Promise<void>;
@@ -62,6 +54,16 @@ export class Objects {
   async text(oid: Oid): Promise<string> {
     const { blob } = await git.readBlob({ ...this.#where, oid });
     return Buffer.from(blob.buffer, blob.byteOffset, blob.byteLength).toString();
+  }
+
+  /** The text of a blob that may be gone: a shallow clone has those of the newest commit only. */
+  async textIfKept(oid: Oid): Promise<string | undefined> {
+    try {
+      return await this.text(oid);
+    } catch (error) {
+      if ((error as { code?: unknown }).code === 'NotFoundError') return undefined;
+      throw error;
+    }
   }
 
   writeText(text: string): Promise<Oid> {

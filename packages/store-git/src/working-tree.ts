@@ -66,7 +66,8 @@ export class WorkingTree {
   async #git(...args: string[]): Promise<string> {
     // What git writes holds tokens: for nobody else to read.
     const words = ['-c', 'umask 077; exec git "$@"', 'git', '-C', this.#directory, ...args];
-    const { stdout } = await run('sh', words, { env: { ...process.env, LC_ALL: 'C', GIT_OPTIONAL_LOCKS: '0' } });
+    const { PATH, HOME } = process.env;
+    const { stdout } = await run('sh', words, { env: { PATH, HOME, LC_ALL: 'C', GIT_OPTIONAL_LOCKS: '0' } });
     return stdout;
   }
 }
