@@ -25,12 +25,17 @@ export interface CopierOptions {
   readonly adopt: boolean;
 }
 
+/** A change of a document; records of ours are not mirrored. */
+export interface DocumentChange extends Change {
+  readonly key: DocumentKey;
+}
+
 /** What a copy leaves to be done. */
 export interface Remainder {
   /** Documents to be looked at again. */
   readonly again: readonly DocumentKey[];
   /** Deletions that the mirror has to follow, to be judged together. */
-  readonly deletions: readonly Change[];
+  readonly deletions: readonly DocumentChange[];
 }
 
 /** Carries out what is planned between an authority and a mirror. The mirror is always read first: what changes in between is then refused by its compare-and-set. */
@@ -80,7 +85,7 @@ export class Copier {
   async copy(keys: readonly DocumentKey[]): Promise<Remainder> {
     const here = await this.#parts.store.read(keys);
     const there = await ofAuthority(this.#parts.authority.read(keys));
-    const [writes, deletions, recoveries]: [Change[], Change[], Change[]] = [[], [], []];
+    const [writes, deletions, recoveries]: [DocumentChange[], DocumentChange[], DocumentChange[]] = [[], [], []];
     for (const key of keys) {
       const [original, copy] = [there.get(key), here.get(key)];
       const planned = planCopy(key, original, copy, this.#rules);
@@ -97,9 +102,9 @@ export class Copier {
   }
 
   /** Follows deletions, unless there are so many that it looks like an accident: then the mirror keeps them. Returns what to look at again. */
-  async delete(deletions: readonly Change[]): Promise<DocumentKey[]> {
+  async delete(deletions: readonly DocumentChange[]): Promise<DocumentKey[]> {
     const { store, replicaId, board } = this.#parts;
-    const keys = deletions.map(({ key }) => key as DocumentKey);
+    const keys = deletions.map(({ key }) => key);
     const all = new Set([...this.#frozen, ...keys]);
     if (!this.#options.force && isMassDeletion(all.size, Math.max(this.#live.size, all.size))) {
       for (const key of all) this.#frozen.add(key);
@@ -113,11 +118,11 @@ export class Copier {
   }
 
   /** Writes and reads back. Returns what somebody else wrote meanwhile. */
-  async #write(changes: readonly Change[], there: ReadonlyMap<string, Entry>): Promise<DocumentKey[]> {
+  async #write(changes: readonly DocumentChange[], there: ReadonlyMap<string, Entry>): Promise<DocumentKey[]> {
     if (changes.length === 0) return [];
     const { store, replicaId, board } = this.#parts;
     const outcomes = await store.write(changes, replicaId);
-    const keys = changes.map(({ key }) => key as DocumentKey);
+    const keys = changes.map(({ key }) => key);
     const readBack = await store.read(keys);
     return keys.filter((key, n) => {
       const [outcome, original, copy] = [outcomes[n], there.get(key), readBack.get(key)];
@@ -132,26 +137,24 @@ export class Copier {
   }
 
   /** Puts back into the authority what it lacks without a tombstone, unless another mirror knows better. Returns what to look at again. */
-  async #recover(changes: readonly Change[], here: ReadonlyMap<string, Entry>): Promise<DocumentKey[]> {
+  async #recover(changes: readonly DocumentChange[], here: ReadonlyMap<string, Entry>): Promise<DocumentKey[]> {
     if (changes.length === 0) return [];
     const { authority, replicaId, others, board } = this.#parts;
-    const keys = changes.map(({ key }) => key as DocumentKey);
+    const keys = changes.map(({ key }) => key);
     const elsewhere = await Promise.all(others().map((other) => other.read(keys).catch(() => new Map<string, Entry>())));
     const welcome = changes.filter(({ key }) => {
       const copy = here.get(key);
       if (copy?.state !== 'live') return false;
-      const reason = elsewhere
-        .map((entries) => objection(key as DocumentKey, copy, entries.get(key), this.#rules))
-        .find((found) => found !== undefined);
-      if (reason !== undefined) board.refused(key as DocumentKey, reason);
+      const reason = elsewhere.map((entries) => objection(key, copy, entries.get(key), this.#rules)).find((found) => found !== undefined);
+      if (reason !== undefined) board.refused(key, reason);
       return reason === undefined;
     });
     const outcomes = await ofAuthority(authority.write(welcome, replicaId));
     return welcome.flatMap(({ key }, n) => {
       const outcome = outcomes[n];
-      if (outcome?.status === 'written') board.recovered(key as DocumentKey);
+      if (outcome?.status === 'written') board.recovered(key);
       if (outcome?.status !== 'unacceptable') return [key];
-      board.refused(key as DocumentKey, `the authority cannot keep it: ${outcome.reason}`);
+      board.refused(key, `the authority cannot keep it: ${outcome.reason}`);
       return [];
     });
   }

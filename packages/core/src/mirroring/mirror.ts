@@ -2,8 +2,8 @@ import type { DocumentKey } from '../documents/document-key.js';
 import { backoffMs } from '../engine/backoff.js';
 import { isOutage } from '../errors.js';
 import type { CancelTimer, Clock, RandomSource } from '../ports/clock.js';
-import type { Change, TokenStore } from '../ports/token-store.js';
-import { AuthorityTrouble, Copier, type CopierOptions, type CopierParts } from './copier.js';
+import type { TokenStore } from '../ports/token-store.js';
+import { AuthorityTrouble, Copier, type CopierOptions, type CopierParts, type DocumentChange } from './copier.js';
 import { MirrorBoard, type MirrorEvent, type MirrorStatus } from './mirror-board.js';
 
 export interface MirrorParts extends Omit<CopierParts, 'board'> {
@@ -142,7 +142,7 @@ export class Mirror {
   async #copyWhatDiffers(): Promise<void> {
     const isComparison = this.#compareAll;
     this.#compareAll = false;
-    const deletions: Change[] = [];
+    const deletions: DocumentChange[] = [];
     try {
       if (isComparison) this.#wait(await this.#copier.differing());
       for (let left = this.#waiting.size; left > 0 && !this.#stopped; left -= LARGEST_BATCH) {
@@ -154,7 +154,7 @@ export class Mirror {
       this.#wait(await this.#copier.delete(deletions));
     } catch (error) {
       this.#compareAll ||= isComparison;
-      this.#wait(deletions.map(({ key }) => key as DocumentKey));
+      this.#wait(deletions.map(({ key }) => key));
       throw error;
     }
     if (isComparison) this.#board.proved();
