@@ -11,6 +11,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
 const root = join(import.meta.dirname, '..');
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
 for (const script of ['ready.mjs', 'bundle.mjs']) {
   const { status } = spawnSync(process.execPath, [join(root, 'scripts', script)], { stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) process.exit(status ?? 1);
@@ -63,7 +64,7 @@ async function objectStorage() {
   const server = await S3Server.create();
   const counter = await FaultProxy.before(server.access.endpoint);
   const { environment: direct } = new TestBucket(server.access, 'bench');
-  return { server, counter, direct, env: { ...direct, OBJECTSTORE_ENDPOINT: counter.url } };
+  return { server, counter, env: { ...direct, OBJECTSTORE_ENDPOINT: counter.url } };
 }
 
 async function repository() {
@@ -199,7 +200,7 @@ async function remote(name, env, big, { up, one, down }, requests) {
 }
 
 async function benchObjectStorage(big) {
-  const { server, counter, direct, env } = await objectStorage();
+  const { server, counter, env } = await objectStorage();
   const { bucket, region, accessKey, secretKey } = server.access;
   /** Through the counter, which also sends the 100-continue that this server leaves `aws` waiting for. */
   const endpoint = counter.url;
@@ -242,7 +243,6 @@ async function benchObjectStorage(big) {
     );
   } finally {
     await counter.close();
-    await new TestBucket(server.access, direct.OBJECTSTORE_PREFIX).destroy().catch(() => undefined);
     await server.destroy();
   }
 }

@@ -1,7 +1,6 @@
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, realpathSync, statSync } from 'node:fs';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
-import { dirname, join, resolve, sep } from 'node:path';
+import { join } from 'node:path';
 import { inject, injectable, type InjectionToken } from './injection.js';
 import {
   Engine,
@@ -23,6 +22,8 @@ import {
 import { lockDirectory, makeDirectory } from '@tokenmirror/files';
 import { BaseJournal, DirectoryWorkspace, locate, workspaceSource, type Locations } from '@tokenmirror/workspace';
 import type { Settings } from './options/settings.js';
+import { refuseOverlaps } from './overlaps.js';
+import { peerPlaces, refuseMissingPeers } from './peer-places.js';
 import { Replica, type Peer, type ReplicaEvent, type Session } from './replica.js';
 import { StoreRegistry, type NamedStore } from './stores/store-registry.js';
 import { SETTINGS } from './stores/store-provider.js';
@@ -110,16 +111,7 @@ export class ReplicaFactory {
 
   /** The peer directories, whether they are there or not. */
   peerLocations(main: Locations): readonly Locations[] {
-    return (this.#settings.peers ?? []).map((path) => {
-      const authDir = real(resolve(path));
-      const name = createHash('sha256').update(authDir).digest('hex').slice(0, 12);
-      return {
-        authDir,
-        configFile: undefined,
-        stateDir: join(main.stateDir, 'peers', name),
-        takes: filterOf(this.#settings['peer-filter']),
-      };
-    });
+    return peerPlaces(this.#settings, main);
   }
 
   /**
@@ -181,11 +173,11 @@ export class ReplicaFactory {
     waitForStore: (open: () => Promise<ClusterIdentity>) => Promise<ClusterIdentity>,
   ): Promise<Replica> {
     const workspace = await this.#recovered(locations);
-    const peerPlaces = this.peerLocations(locations);
-    refuseMissing(peerPlaces);
+    const peers = this.peerLocations(locations);
+    refuseMissingPeers(peers);
     const store = await this.authority(locations);
     const mirrorStores = await this.mirrors(store, locations);
-    refuseOverlaps([store, ...mirrorStores.map((mirror) => mirror.store)], [locations, ...peerPlaces]);
+    refuseOverlaps([store, ...mirrorStores.map((mirror) => mirror.store)], [locations, ...peers]);
     closers.push(() => store.close());
     const cluster = await waitForStore(async () => identityOf(await store.open('create'), store));
     await this.#refuseForeignCluster(locations, cluster, store);
@@ -209,19 +201,19 @@ export class ReplicaFactory {
       const parts = { name, store: mirror, authority: store, cluster, replicaId: main.id, others, emit: emitMirror };
       mirrors.push(new Mirror({ ...parts, clock: systemClock, random: Math.random }, this.#mirrorOptions));
     }
-    const peers: Peer[] = [];
-    for (const place of peerPlaces) {
+    const openPeers: Peer[] = [];
+    for (const place of peers) {
       const parts = { ...shared, workspace: await this.#recovered(place), lens: sealedLens(lens) };
       const { engine } = await this.#openEngine(parts, place, closers, (event) => {
         emit({ type: 'peer', peer: place.authDir, event });
         follow(event);
       });
-      peers.push({ directory: place.authDir, engine, session: newSession() });
+      openPeers.push({ directory: place.authDir, engine, session: newSession() });
     }
     const release = (): Promise<void> => closeAll(closers);
     const maxDocumentBytes = this.#settings['max-document-size'];
     const isInUse = (): Promise<boolean> => hasCredential(workspace);
-    const rest = { mirrors, peers, isInUse, maxDocumentBytes, emit, release };
+    const rest = { mirrors, peers: openPeers, isInUse, maxDocumentBytes, emit, release };
     return new Replica({ id: main.id, engine: main.engine, store, session: newSession(), ...rest });
   }
 
@@ -324,23 +316,6 @@ function lockLost({ stateDir }: Locations): TokenmirrorError {
   );
 }
 
-/** What a peer directory may be called by. */
-function filterOf(patterns: readonly string[]): (path: string) => boolean {
-  const expressions = patterns.map((pattern) => new RegExp(`^${pattern.split('*').map(escaped).join('.*')}(?:\\.json)?$`));
-  return (path) => expressions.some((expression) => expression.test(path));
-}
-
-function escaped(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-}
-
-function refuseMissing(peers: readonly Locations[]): void {
-  for (const { authDir } of peers) {
-    if (statSync(authDir, { throwIfNoEntry: false })?.isDirectory() === true) continue;
-    throw new TokenmirrorError('WORKSPACE_MISSING', `the peer directory ${authDir} does not exist`, 'Check the path, or make it first.');
-  }
-}
-
 async function hasCredential(workspace: DirectoryWorkspace): Promise<boolean> {
   if (workspace.presence() === 'missing') return false;
   for (const { key } of (await workspace.scan()).files) {
@@ -348,39 +323,4 @@ async function hasCredential(workspace: DirectoryWorkspace): Promise<boolean> {
     if (reading.state === 'document' && reading.document.kind === 'credential' && hasSubstance(reading.document.fields)) return true;
   }
   return false;
-}
-
-/** A place inside another one, or in the workspace, would mirror itself. */
-function refuseOverlaps(stores: readonly TokenStore[], workspaces: readonly Locations[]): void {
-  const directories = [
-    ...stores.flatMap(({ description }) => {
-      const path = /^(?:git\+)?file:\/\/(.*?)(?: \(branch [^)]*\))?$/.exec(description)?.[1];
-      return path === undefined ? [] : [{ shown: `the store ${description}`, path }];
-    }),
-    ...workspaces.map(({ authDir }, n) => ({ shown: `the ${n === 0 ? 'auth' : 'peer'} directory ${authDir}`, path: authDir })),
-  ];
-  for (const [n, one] of directories.entries()) {
-    const other = directories.slice(n + 1).find(({ path }) => lieInEachOther(one.path, path));
-    if (other !== undefined)
-      throw new TokenmirrorError(
-        'STORE_INVALID',
-        `${one.shown} and ${other.shown} lie in each other`,
-        'Name a directory of its own for each.',
-      );
-  }
-  const buckets = stores.flatMap(({ description }) => (description.startsWith('s3://') ? [description.split(' (')] : []));
-  for (const [one = '', host] of buckets) {
-    const other = buckets.find(([url = '', where]) => where === host && url.startsWith(`${one}auths/`));
-    if (other !== undefined)
-      throw new TokenmirrorError('STORE_INVALID', `${other[0] ?? ''} lies among the credentials of ${one}`, 'Name another prefix.');
-  }
-}
-
-function lieInEachOther(one: string, other: string): boolean {
-  const [a, b] = [real(one), real(other)];
-  return a === b || a.startsWith(b + sep) || b.startsWith(a + sep);
-}
-
-function real(path: string): string {
-  return existsSync(path) ? realpathSync(path) : join(real(dirname(path)), path.slice(dirname(path).length + 1));
 }
