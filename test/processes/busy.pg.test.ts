@@ -53,7 +53,7 @@ beforeEach(async () => {
       authorityFile: server.authorityFile,
       ...FORCED,
     });
-    return { daemon: new DaemonProcess(workspace, [], environment), cpa };
+    return { daemon: new DaemonProcess(workspace, ['--custody', 'off'], environment), cpa };
   });
 });
 

@@ -30,7 +30,7 @@ afterEach(async () => {
 afterAll(cleanTemporaryDirectories);
 
 function daemon(dsn = schema.dsn, args: readonly string[] = []): DaemonProcess {
-  const made = new DaemonProcess(temporaryDirectory('replica'), ['--store-timeout', '2s', ...args], {
+  const made = new DaemonProcess(temporaryDirectory('replica'), ['--store-timeout', '2s', '--custody', 'off', ...args], {
     PGSTORE_DSN: dsn,
     PGSTORE_SCHEMA: schema.schema,
   });

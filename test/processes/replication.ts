@@ -41,7 +41,7 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
   afterAll(cleanTemporaryDirectories);
 
   function daemon(environment: Readonly<Record<string, string>> = place.environment, args: readonly string[] = []): DaemonProcess {
-    const made = new DaemonProcess(temporaryDirectory('replica'), ['--store-timeout', '2s', ...args], environment);
+    const made = new DaemonProcess(temporaryDirectory('replica'), ['--store-timeout', '2s', '--custody', 'off', ...args], environment);
     daemons.push(made);
     return made;
   }

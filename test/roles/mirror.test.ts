@@ -334,6 +334,10 @@ class Unreliable implements TokenStore {
     return this.#through(() => this.#store.open(mode));
   }
 
+  now() {
+    return this.#through(() => this.#store.now());
+  }
+
   list(...since: Parameters<TokenStore['list']>) {
     return this.#through(() => this.#store.list(...since));
   }

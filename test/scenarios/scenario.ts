@@ -59,7 +59,13 @@ export async function play(scenario: Scenario, authority: StoreKind, mirror: Sto
     used.add(replica);
     const settings = readSettings({
       flags: { workspace: roots[replica], force, adopt },
-      environment: { ...copy.environment, ...place.environment, TOKENMIRROR_STORE: authority, TOKENMIRROR_MIRRORS: mirror },
+      environment: {
+        ...copy.environment,
+        ...place.environment,
+        TOKENMIRROR_STORE: authority,
+        TOKENMIRROR_MIRRORS: mirror,
+        TOKENMIRROR_CUSTODY: 'off',
+      },
       directory: roots[replica],
     });
     const container = compose(settings, await createLog({ ...settings, 'log-level': 'error' }));

@@ -29,6 +29,8 @@ export interface LogPlace {
   replace(name: string, text: string, expected?: string): Promise<string | undefined>;
   list(folder: string): Promise<readonly ListedFile[]>;
   remove(names: readonly string[]): Promise<void>;
+  /** ms since the epoch by the clock of the place. */
+  now(): Promise<number>;
 }
 
 /** The stamp of what is not there. */

@@ -98,6 +98,14 @@ export class LogStore implements TokenStore {
     });
   }
 
+  async now(): Promise<number> {
+    try {
+      return await this.#place.log.now();
+    } catch (error) {
+      throw this.#place.explain(error);
+    }
+  }
+
   async close(): Promise<void> {
     await this.#turn;
   }

@@ -30,6 +30,8 @@ const ARGUMENT_OF: Readonly<Record<OptionSpec['type'], string>> = {
   names: ' <names>',
   paths: ' <paths>',
   addressing: ' <style>',
+  custody: ' <setting>',
+  switch: ' <yes|no>',
   'log-level': ' <level>',
   'log-format': ' <format>',
 };

@@ -18,6 +18,7 @@ export const ERROR_CODES = {
   FORMAT_NEWER: { exitCode: 5, about: 'data was written by a newer version of Tokenmirror' },
   FORMAT_DAMAGED: { exitCode: 5, about: 'data of Tokenmirror cannot be read' },
   CLUSTER_FOREIGN: { exitCode: 5, about: 'the replica belongs to another cluster than the store' },
+  CUSTODY_REFUSED: { exitCode: 5, about: 'the custody setting does not fit the cluster' },
   DOCUMENT_UNKNOWN: { exitCode: 6, about: 'no such document or version' },
   DOCUMENT_REFUSED: { exitCode: 6, about: 'a document cannot be replicated as it is' },
   GRANT_ALIVE: { exitCode: 6, about: 'restoring an old grant would kill the one in use' },

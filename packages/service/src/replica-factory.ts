@@ -3,28 +3,39 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { inject, injectable, type InjectionToken } from './injection.js';
 import {
+  Custodian,
+  custodyOff,
   Engine,
+  Hasher,
   hasSubstance,
   Mirror,
+  ProviderPolicy,
+  readMode,
   sealedLens,
   silentLog,
   TokenmirrorError,
+  withoutCustody,
   workspaceLens,
   type ActedKind,
   type ClusterIdentity,
+  CUSTODY_EVENTS,
+  type CustodianOptions,
+  type CustodyEvent,
   type EngineEvent,
   type EngineParts,
   type Lens,
   type Log,
   type MirrorEvent,
+  type Session,
   type TokenStore,
 } from '@tokenmirror/core';
 import { lockDirectory, makeDirectory } from '@tokenmirror/files';
-import { BaseJournal, DirectoryWorkspace, locate, workspaceSource, type Locations } from '@tokenmirror/workspace';
+import { BaseJournal, DirectoryWorkspace, locate, VisitFiles, workspaceSource, type Locations } from '@tokenmirror/workspace';
+import { livenessBeside } from './neighbour/neighbour-config.js';
 import type { Settings } from './options/settings.js';
 import { refuseOverlaps } from './overlaps.js';
 import { peerPlaces, refuseMissingPeers } from './peer-places.js';
-import { Replica, type Peer, type ReplicaEvent, type Session } from './replica.js';
+import { Replica, type Peer, type ReplicaEvent } from './replica.js';
 import { StoreRegistry, type NamedStore } from './stores/store-registry.js';
 import { SETTINGS } from './stores/store-provider.js';
 import { systemClock } from './system-clock.js';
@@ -43,6 +54,8 @@ export interface OpenLook {
   readonly workspace: DirectoryWorkspace;
   readonly store: TokenStore;
   readonly cluster: ClusterIdentity;
+  /** What the workspace shows of the store. */
+  readonly lens: Lens;
   readonly mirrors: readonly NamedStore[];
   readonly peers: readonly DirectoryWorkspace[];
   readonly close: () => Promise<void>;
@@ -156,14 +169,31 @@ export class ReplicaFactory {
       store: store.description,
       replica: workspace.replicaId ?? '',
     });
-    const engine = this.#engine({ workspace, store, cluster, bases, lens: this.lens(), replicaId: 'looking', emit: () => undefined });
+    const lens = await this.#lensOf(store, workspace.replicaId);
+    const custody = withoutCustody(lens);
+    const engine = this.#engine({ workspace, store, cluster, bases, custody, replicaId: 'looking', emit: () => undefined });
     const peers = this.peerLocations(locations).map((peer) => this.workspace(peer));
-    return { engine, workspace, store, cluster, mirrors, peers, close: () => store.close() };
+    return { engine, workspace, store, cluster, lens, mirrors, peers, close: () => store.close() };
   }
 
-  /** What the workspace shows of the store. */
-  lens(): Lens {
+  /** What a peer directory shows of the store, and every workspace of a cluster that shares its credentials. */
+  get sealedLens(): Lens {
+    return sealedLens(this.#wholeLens, this.#policy);
+  }
+
+  get #wholeLens(): Lens {
     return workspaceLens(new Set(this.#settings['host-sections']));
+  }
+
+  get #policy(): ProviderPolicy {
+    return new ProviderPolicy(this.#settings['single-use-providers'], this.#settings['reusable-providers']);
+  }
+
+  /** What the workspace of a replica shows of the store, while no visit is under way. */
+  async #lensOf(store: TokenStore, replica: string | undefined): Promise<Lens> {
+    const mode = await readMode(store);
+    const isWhole = mode === undefined || (mode.mode === 'alone' && mode.replica === replica);
+    return isWhole ? this.#wholeLens : this.sealedLens;
   }
 
   async #openLocked(
@@ -187,10 +217,9 @@ export class ReplicaFactory {
     const follow = (event: EngineEvent): void => {
       if (event.type === 'acted' && WRITTEN.has(event.action)) for (const mirror of mirrors) mirror.look(event.key);
     };
-    const lens = this.lens();
-    const main = await this.#openEngine({ ...shared, workspace, lens }, locations, closers, (event) => {
+    const main = await this.#openEngine({ ...shared, workspace, kind: 'replica' }, locations, closers, (event) => {
       emit(event);
-      follow(event);
+      if (!isOfCustody(event)) follow(event);
     });
     const emitMirror = (event: MirrorEvent): void => {
       emit(event);
@@ -203,18 +232,18 @@ export class ReplicaFactory {
     }
     const openPeers: Peer[] = [];
     for (const place of peers) {
-      const parts = { ...shared, workspace: await this.#recovered(place), lens: sealedLens(lens) };
+      const parts = { ...shared, workspace: await this.#recovered(place), kind: 'peer' as const };
       const { engine } = await this.#openEngine(parts, place, closers, (event) => {
         emit({ type: 'peer', peer: place.authDir, event });
-        follow(event);
+        if (!isOfCustody(event)) follow(event);
       });
-      openPeers.push({ directory: place.authDir, engine, session: newSession() });
+      openPeers.push({ directory: place.authDir, engine, session: this.#newSession('peer') });
     }
     const release = (): Promise<void> => closeAll(closers);
     const maxDocumentBytes = this.#settings['max-document-size'];
     const isInUse = (): Promise<boolean> => hasCredential(workspace);
     const rest = { mirrors, peers: openPeers, isInUse, maxDocumentBytes, emit, release };
-    return new Replica({ id: main.id, engine: main.engine, store, session: newSession(), ...rest });
+    return new Replica({ ...main, store, session: this.#newSession('replica'), ...rest });
   }
 
   async #recovered(locations: Locations): Promise<DirectoryWorkspace> {
@@ -225,20 +254,68 @@ export class ReplicaFactory {
   }
 
   async #openEngine(
-    parts: Pick<EngineParts, 'store' | 'cluster' | 'lens'> &
-      Required<Pick<EngineParts, 'elsewhere'>> & { readonly workspace: DirectoryWorkspace },
+    parts: Pick<EngineParts, 'store' | 'cluster'> &
+      Required<Pick<EngineParts, 'elsewhere'>> & { readonly workspace: DirectoryWorkspace; readonly kind: CustodianOptions['kind'] },
     locations: Locations,
     closers: Closers,
-    emit: (event: EngineEvent) => void,
-  ): Promise<{ readonly id: string; readonly engine: Engine }> {
-    const { workspace, store, cluster } = parts;
-    const id = workspace.replicaId ?? randomBytes(9).toString('base64url');
+    emit: (event: EngineEvent | CustodyEvent) => void,
+  ): Promise<{ readonly id: string; readonly engine: Engine; readonly custodian: Custodian | undefined }> {
+    const { workspace, store, cluster, kind } = parts;
+    const known =
+      workspace.replicaId ?? (await BaseJournal.replicaOf(locations.stateDir, { cluster: cluster.id, store: store.description }));
+    const id = known ?? randomBytes(9).toString('base64url');
     const bases = await BaseJournal.open(locations.stateDir, { cluster: cluster.id, store: store.description, replica: id });
     closers.push(async () => {
       await bases.close();
       workspace.release();
     });
-    return { id, engine: this.#engine({ ...parts, bases, replicaId: id, emit }) };
+    const custodian =
+      this.#settings.custody === 'off' && kind === 'replica' ? undefined : this.#custodian({ ...parts, bases, id, emit }, locations);
+    const custody = custodian ?? custodyOff(this.#wholeLens, store, id);
+    return { id, engine: this.#engine({ ...parts, bases, custody, replicaId: id, emit }), custodian };
+  }
+
+  #custodian(
+    parts: {
+      readonly store: TokenStore;
+      readonly cluster: ClusterIdentity;
+      readonly workspace: DirectoryWorkspace;
+      readonly kind: CustodianOptions['kind'];
+      readonly bases: BaseJournal;
+      readonly id: string;
+      readonly emit: (event: CustodyEvent) => void;
+    },
+    { stateDir, configFile }: Locations,
+  ): Custodian {
+    const { store, cluster, kind, id } = parts;
+    const settings = this.#settings;
+    return new Custodian({
+      ...parts,
+      replicaId: id,
+      journal: new VisitFiles(stateDir, `${cluster.id} ${store.description} ${id}`),
+      hasher: new Hasher(cluster.key),
+      hostSections: new Set(settings['host-sections']),
+      policy: this.#policy,
+      lens: this.#wholeLens,
+      clock: systemClock,
+      random: Math.random,
+      maxDocumentBytes: settings['max-document-size'],
+      proxy: () => (kind === 'peer' ? Promise.resolve('unknown') : livenessBeside(configFile, settings['cliproxy-url'])),
+      options: {
+        kind,
+        setting: settings.custody === 'on' ? 'on' : 'auto',
+        mayShare: !store.description.startsWith('file://') || settings['filesystem-shared'],
+        isRefresher: settings.refresher,
+      },
+    });
+  }
+
+  #newSession(kind: CustodianOptions['kind']): Session {
+    const { custody, refresher } = this.#settings;
+    return {
+      id: randomUUID(),
+      notes: { host: hostname(), custody: kind === 'peer' ? kind : custody, isRefresher: kind === 'replica' && refresher },
+    };
   }
 
   #engine(parts: Omit<EngineParts, 'clock' | 'random'>): Engine {
@@ -287,8 +364,8 @@ function upstreamWorkspace(settings: Settings): string | undefined {
   return found;
 }
 
-function newSession(): Session {
-  return { id: randomUUID(), host: hostname() };
+function isOfCustody(event: EngineEvent | CustodyEvent): event is CustodyEvent {
+  return (CUSTODY_EVENTS as readonly string[]).includes(event.type);
 }
 
 async function closeAll(closers: Closers): Promise<void> {

@@ -6,22 +6,25 @@ import {
   readDocument,
   readDocumentKey,
   type Engine,
+  type Custodian,
+  type CustodyEvent,
   type EngineEvent,
   type Mirror,
   TokenmirrorError,
   type MirrorEvent,
+  type Session,
   type TokenStore,
 } from '@tokenmirror/core';
 import type { PeerReport } from './daemon/status-file.js';
 
 /** What happens at a replica: at its workspace, at a mirror, or at a peer directory. */
-export type ReplicaEvent = EngineEvent | MirrorEvent | PeerEvent | PeerTrouble;
+export type ReplicaEvent = EngineEvent | CustodyEvent | MirrorEvent | PeerEvent | PeerTrouble;
 
 export interface PeerEvent {
   readonly type: 'peer';
   /** The directory. */
   readonly peer: string;
-  readonly event: EngineEvent;
+  readonly event: EngineEvent | CustodyEvent;
 }
 
 /** A peer directory that cannot be kept in sync. */
@@ -30,11 +33,6 @@ export interface PeerTrouble {
   readonly peer: string;
   readonly reason: string;
   readonly remedy: string;
-}
-
-export interface Session {
-  readonly id: string;
-  readonly host: string;
 }
 
 /** A further directory that is kept in sync with the authority, as a workspace of its own. */
@@ -47,6 +45,8 @@ export interface Peer {
 export interface ReplicaParts {
   readonly id: string;
   readonly engine: Engine;
+  /** Absent with custody: off. */
+  readonly custodian: Custodian | undefined;
   readonly store: TokenStore;
   readonly session: Session;
   readonly mirrors: readonly Mirror[];

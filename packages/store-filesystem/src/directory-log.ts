@@ -1,4 +1,4 @@
-import { mkdir, readFile, readdir, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ListedFile, LogPlace, Reading } from '@tokenmirror/change-log';
 import { createFile, hasCode, makeDirectory, removeLeftovers, replaceFile, syncDirectory } from '@tokenmirror/files';
@@ -65,6 +65,13 @@ export class DirectoryLog implements LogPlace {
 
   async remove(names: readonly string[]): Promise<void> {
     for (const name of names) await rm(this.#pathOf(name), { force: true });
+  }
+
+  /** What a file gets that is written now: on a shared disk, the time of the machine that it is on. */
+  async now(): Promise<number> {
+    const path = this.#pathOf('clock');
+    await writeFile(path, String(Math.random()), { mode: 0o600 });
+    return (await stat(path)).mtimeMs;
   }
 
   #pathOf(name: string): string {

@@ -140,6 +140,10 @@ export class GitStore implements TokenStore {
     });
   }
 
+  now(): Promise<number> {
+    return this.#inTurn(() => this.#origin.now());
+  }
+
   async close(): Promise<void> {
     await this.#turn;
     await this.#origin.close();

@@ -3,9 +3,19 @@ import type { GitHttpRequest, GitHttpResponse, HttpClient } from 'isomorphic-git
 /** How many times longer a server may think about what it was sent: it has to receive it, unpack it and run hooks. */
 const PATIENCE_WITH_POSTS = 12;
 
-/** HTTP for the git library, with an end to waiting: a server that sends nothing for `timeoutMs` is given up. */
-export function httpClient(timeoutMs: number): HttpClient {
-  return { request: (request) => send(request, timeoutMs) };
+/**
+ * HTTP for the git library, with an end to waiting: a server that sends nothing for `timeoutMs` is given up. `heard` is told what its clock says, in ms since
+ * the epoch.
+ */
+export function httpClient(timeoutMs: number, heard: (now: number) => void = () => undefined): HttpClient {
+  return {
+    request: async (request) => {
+      const answer = await send(request, timeoutMs);
+      const now = Date.parse(answer.headers?.['date'] ?? '');
+      if (!Number.isNaN(now)) heard(now);
+      return answer;
+    },
+  };
 }
 
 async function send({ url, method = 'GET', headers = {}, body }: GitHttpRequest, timeoutMs: number): Promise<GitHttpResponse> {

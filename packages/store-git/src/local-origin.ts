@@ -66,6 +66,10 @@ export class LocalOrigin implements Origin {
     }
   }
 
+  now(): Promise<number> {
+    return Promise.resolve(Date.now());
+  }
+
   async publish(commit: Oid, parent: Oid | undefined): Promise<boolean> {
     const path = join(this.#gitdir, this.#ref);
     const lock = `${path}.lock`;

@@ -38,12 +38,15 @@ export class RemoteOrigin implements Origin {
   #branch = DEFAULT_BRANCH;
   #release: () => Promise<void> = () => Promise.resolve();
   #known: Oid | undefined;
+  #lastHeard = Date.now();
   #uses = 0;
   #generation = 0;
 
   constructor(options: RemoteOptions) {
     this.#options = options;
-    this.#http = httpClient(options.timeoutMs);
+    this.#http = httpClient(options.timeoutMs, (now) => {
+      this.#lastHeard = now;
+    });
     const { authorization } = options.place;
     this.#headers = authorization === undefined ? {} : { authorization };
   }
@@ -117,6 +120,11 @@ export class RemoteOrigin implements Origin {
   async renew(): Promise<void> {
     await rm(this.#gitdir, { recursive: true, force: true });
     await this.#prepare();
+  }
+
+  async now(): Promise<number> {
+    await this.#remoteTip();
+    return this.#lastHeard;
   }
 
   async close(): Promise<void> {

@@ -22,6 +22,8 @@ export interface Origin {
   publish(commit: Oid, parent: Oid | undefined, written: ReadonlySet<Oid>): Promise<boolean>;
   /** The objects here cannot be trusted any more; where they are a copy they are fetched anew. */
   renew(): Promise<void>;
+  /** ms since the epoch by the clock of the place. */
+  now(): Promise<number>;
   close(): Promise<void>;
 }
 

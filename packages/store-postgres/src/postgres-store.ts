@@ -143,6 +143,11 @@ export class PostgresStore implements TokenStore {
     return refused.map((outcome) => outcome ?? outcomes.shift() ?? { status: 'refused' });
   }
 
+  async now(): Promise<number> {
+    const { rows } = await this.#query<{ now: number }>(this.#sql.now);
+    return rows[0]?.now ?? Date.now();
+  }
+
   async close(): Promise<void> {
     await this.#connections.close();
   }

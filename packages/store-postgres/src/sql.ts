@@ -207,6 +207,7 @@ $body$`;
     ],
     unadopted: `SELECT EXISTS (SELECT FROM ${auth} a WHERE NOT EXISTS (SELECT FROM ${entries} e WHERE e.key = 'auths/' || a.id AND e.state = 'live')) AS found`,
 
+    now: 'SELECT (extract(epoch FROM clock_timestamp()) * 1000)::float8 AS now',
     listAll: `SELECT cluster.value->>'id' AS cluster, entry.key, entry.revision::text AS revision,
         CASE WHEN entry.state = 'live' AND entry.content IS NULL AND a.id IS NULL AND c.id IS NULL THEN 'absent' ELSE entry.state END AS state
       FROM ${meta} cluster LEFT JOIN ${entries} entry ON true

@@ -58,6 +58,8 @@ export class Bucket {
   readonly #timeoutMs: number;
   readonly #queue = new PQueue({ concurrency: REQUESTS_AT_ONCE });
   conditions = ALL_HONOURED;
+  /** What the server's clock said in its last answer; ms since the epoch. */
+  #lastHeard = Date.now();
 
   constructor(options: BucketOptions) {
     const endpoint = endpointOf(options);
@@ -84,6 +86,19 @@ export class Bucket {
         throwOnRequestTimeout: true,
       },
     });
+    this.#client.middlewareStack.add(
+      (next) => async (request) => {
+        const result = await next(request);
+        const date = dateIn(result.response);
+        if (date !== undefined) this.#lastHeard = date;
+        return result;
+      },
+      { step: 'deserialize', name: 'tokenmirrorDate' },
+    );
+  }
+
+  get lastHeard(): number {
+    return this.#lastHeard;
   }
 
   /** Bytes that a name may have here. */
@@ -197,6 +212,12 @@ export class Bucket {
       }
     });
   }
+}
+
+function dateIn(response: unknown): number | undefined {
+  const { headers } = response as { readonly headers?: Readonly<Record<string, string>> };
+  const date = Date.parse(headers?.['date'] ?? '');
+  return Number.isNaN(date) ? undefined : date;
 }
 
 function bare(etag: string | undefined): string {

@@ -62,6 +62,11 @@ export class S3Log implements LogPlace {
     return listed.map(({ name, modifiedAt }) => ({ name: name.slice(FOLDER.length + 1), ageMs: now - modifiedAt }));
   }
 
+  async now(): Promise<number> {
+    await this.#bucket.head(at('cluster.json'));
+    return this.#bucket.lastHeard;
+  }
+
   async remove(names: readonly string[]): Promise<void> {
     await Promise.all(names.map((name) => this.#bucket.delete(at(name))));
   }

@@ -67,6 +67,12 @@ export class BaseJournal implements BaseRecords {
     }
   }
 
+  /** The replica whose records for this place lie in a state directory. Its auth directory may have lost the marker. */
+  static async replicaOf(stateDir: string, { cluster, store }: Omit<BaseOwner, 'replica'>): Promise<string | undefined> {
+    const header = parseLine<Partial<BaseOwner>>((await readFile(join(stateDir, FILE), 'utf8').catch(() => '')).split('\n')[0]);
+    return header?.cluster === cluster && header.store === store ? header.replica : undefined;
+  }
+
   get(key: DocumentKey): Base | undefined {
     return this.#bases.get(key);
   }

@@ -4,8 +4,8 @@ import { basename, dirname, join } from 'node:path';
 import type { Clock, LateText } from '@tokenmirror/core';
 import { hasCode } from '@tokenmirror/files';
 
-/** CLIProxyAPI may hold a file open for this long while it is replaced: a refresh is over after 93 s. */
-const KEPT_MS = 120_000;
+/** CLIProxyAPI may hold a file open for this long while it is replaced: a refresh may pause for 30 s and is over 93 s later; and a claim is held for 150 s. */
+const KEPT_MS = 180_000;
 /** What was written late and belongs to no document that anybody looks at is let go after this. */
 const ORPHANED_MS = 3_600_000;
 const NAME = /^(\.tokenmirror-[0-9a-f]{16})-([0-9a-f]{16})-[0-9a-f]{8}\.replaced$/;

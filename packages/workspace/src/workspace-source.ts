@@ -37,6 +37,7 @@ export function workspaceSource(workspace: DirectoryWorkspace): TokenStore {
       return Promise.resolve(entries);
     },
     write: readOnly,
+    now: () => Promise.resolve(Date.now()),
     close: () => Promise.resolve(),
   };
 }

@@ -64,14 +64,6 @@ export function withoutRefreshToken(fields: JsonObject): JsonObject {
   return isJsonObject(nested) ? { ...strip(fields), token: strip(nested) } : strip(fields);
 }
 
-/** Providers whose refresh tokens work any number of times, so that every copy may have them. */
-const REUSABLE: ReadonlySet<string> = new Set(['antigravity', 'gemini', 'vertex']);
-
-/** True for a credential whose refresh token dies when it is used; one of an unknown provider counts as such. */
-export function isSingleUse({ type }: JsonObject): boolean {
-  return typeof type !== 'string' || !REUSABLE.has(type);
-}
-
 /** False for a credential that holds nothing that could authenticate: `{}`, `{"disabled":true}`, blanked tokens. */
 export function hasSubstance(fields: JsonObject): boolean {
   if (accessTokenOf(fields) !== undefined || refreshTokenOf(fields) !== undefined) return true;

@@ -10,6 +10,9 @@ export type Hash = string & { readonly [hashBrand]: 'content' };
 /** A keyed hash of an access token. It says which grant a credential holds without holding it. 22 characters. */
 export type Fingerprint = string & { readonly [hashBrand]: 'fingerprint' };
 
+/** A keyed hash of a refresh token, by which claims are named. 22 characters of base64url. */
+export type TokenId = string & { readonly [hashBrand]: 'refresh-token' };
+
 const HASH_CHARACTERS = 22;
 
 /**
@@ -34,6 +37,10 @@ export class Hasher {
 
   fingerprint(accessToken: string): Fingerprint {
     return this.#digest('access-token', accessToken) as Fingerprint;
+  }
+
+  tokenId(refreshToken: string): TokenId {
+    return this.#digest('refresh-token', refreshToken) as TokenId;
   }
 
   #digest(domain: string, text: string): string {

@@ -2,7 +2,7 @@ import { isCredentialKey, type DocumentKey } from '../documents/document-key.js'
 import { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import { messageOf, TokenmirrorError } from '../errors.js';
-import type { Lens } from '../planning/lens.js';
+import type { Custody } from '../custody/custody.js';
 import { isInUse } from '../planning/base.js';
 import type { Action } from '../planning/plan.js';
 import type { BaseRecords } from '../ports/base-records.js';
@@ -15,7 +15,7 @@ import { DocumentQueue } from './document-queue.js';
 import type { EngineEvent } from './events.js';
 import { isStoreTrouble, Outage } from './outage.js';
 import { Reconciler } from './reconciler.js';
-import { Registration } from './registration.js';
+import { Registration, type ReplicaNotes } from './registration.js';
 import { StatusBoard, type EngineStatus } from './status-board.js';
 import { StoreFeed } from './store-feed.js';
 import { Timers } from './timers.js';
@@ -28,12 +28,18 @@ export interface EngineParts {
   readonly clock: Clock;
   readonly random: RandomSource;
   readonly replicaId: string;
-  /** What the workspace shows of the store. */
-  readonly lens: Lens;
+  /** Where refresh tokens may be. */
+  readonly custody: Custody;
   /** Stores besides the authority in which a lost grant may be found. */
   readonly elsewhere?: () => readonly TokenStore[];
   /** Told of everything that happens, in order. */
   readonly emit: (event: EngineEvent) => void;
+}
+
+/** One run of a replica, and what it tells the others. */
+export interface Session {
+  readonly id: string;
+  readonly notes: ReplicaNotes;
 }
 
 export interface EngineOptions {
@@ -51,6 +57,8 @@ export interface EngineOptions {
 
 /** Enough to fill batches and hide the latency of a store, few enough to keep memory flat. */
 const CONCURRENCY = 2048;
+/** How often a replica says that it is still there, in ms. */
+const SEEN_MS = 3_600_000;
 /** How often a workspace that is not there is looked for, in ms. */
 const MISSING_RETRY_MS = 1000;
 
@@ -77,6 +85,7 @@ export class Engine {
   /** Documents that differed at the last look everywhere and were not dealt with since. */
   #behind = new Set<DocumentKey>();
   #registration: Registration | undefined;
+  #hasJoined = false;
   #closers: (() => Promise<void>)[] = [];
   #stopped = false;
   #wake: (() => void)[] = [];
@@ -132,7 +141,7 @@ export class Engine {
         this.#background(task);
       },
     });
-    const { workspace, store, bases, replicaId, lens, elsewhere = () => [] } = parts;
+    const { workspace, store, bases, replicaId, custody, elsewhere = () => [] } = parts;
     const { hostSections, maxDocumentBytes } = options;
     this.#reconciler = new Reconciler({
       workspace,
@@ -144,7 +153,7 @@ export class Engine {
       maxDocumentBytes,
       emit,
       hasher: new Hasher(parts.cluster.key),
-      lens,
+      custody,
       gate: this.#gate,
       clock: parts.clock,
       echoMs: options.echoMs,
@@ -157,6 +166,16 @@ export class Engine {
       gate: this.#gate,
       recordChanged: (key) => {
         if (this.#registration?.key === key) this.#background(this.#registration.check());
+        else custody.recordChanged(key);
+      },
+    });
+    custody.attach({
+      look: (key) => {
+        this.look(key);
+      },
+      isInSync: () => !this.#board.isOut && this.#board.hasSynced,
+      background: (task) => {
+        this.#background(task);
       },
     });
   }
@@ -167,7 +186,7 @@ export class Engine {
 
   /** Looks at one document soon. */
   look(key: DocumentKey): void {
-    if (this.#stopped || !this.#parts.workspace.holds(key)) return;
+    if (this.#stopped || !this.#hasJoined || !this.#parts.workspace.holds(key)) return;
     if (this.#board.isOut) this.#outage.missed(key);
     else this.#queue.add(key);
   }
@@ -177,6 +196,7 @@ export class Engine {
    * @throws TokenmirrorError of the store, which is left to the caller
    */
   async pass(): Promise<void> {
+    await this.#join();
     await this.#lookEverywhere();
     await this.settled();
     this.#board.synced();
@@ -199,9 +219,9 @@ export class Engine {
    * Runs until `stop`. Starts with a full pass; an outage of the store is waited out at any time, the start included.
    * @throws TokenmirrorError REPLICA_DUPLICATE, or any failure that waiting cannot mend
    */
-  async run(session: { readonly id: string; readonly host: string }, ready: () => void): Promise<void> {
+  async run(session: Session, ready: () => void): Promise<void> {
     const { store, workspace, replicaId } = this.#parts;
-    this.#registration = new Registration(store, replicaId, session);
+    this.#registration = new Registration(store, replicaId, session.id, session.notes);
     await this.#attach(
       workspace.watch((key) => {
         if (key === undefined) this.#background(this.#sweep());
@@ -211,6 +231,7 @@ export class Engine {
     const start = async (): Promise<void> => {
       await this.#throughOutages(async () => {
         await this.#registration?.register();
+        await this.#join();
         if (store.watch === undefined) return;
         await this.#attach(
           store.watch(() => {
@@ -221,6 +242,7 @@ export class Engine {
       await this.#throughOutages(() => this.#catchUp());
       this.#every('sweep', this.#options.sweepMs, () => this.#sweep());
       this.#every('poll', this.#options.pollMs, () => this.#feed.ask());
+      this.#every('seen', SEEN_MS, async () => this.#registration?.touch());
       ready();
       await this.#ended;
     };
@@ -238,8 +260,10 @@ export class Engine {
     this.#stopped = true;
     for (const timers of [this.#timers, this.#waiting, this.#verifying]) timers.cancelAll();
     this.#gate.stop();
+    this.#parts.custody.stop();
     for (const close of this.#closers.splice(0)) await close();
     await this.#queue.idle();
+    if (this.#hasJoined && !this.#board.isOut) await this.#registration?.touch(true).catch(() => undefined);
     this.#wakeAll();
     this.#end();
   }
@@ -252,6 +276,12 @@ export class Engine {
       if (this.#waiting.size === 0 && !this.#gate.isGathering && this.#queue.size === 0) return;
       await new Promise<void>((resolve) => this.#wake.push(resolve));
     }
+  }
+
+  async #join(): Promise<void> {
+    if (this.#hasJoined) return;
+    await this.#parts.custody.join();
+    this.#hasJoined = true;
   }
 
   /** Looks at every document that differs from what was last seen. */

@@ -5,7 +5,7 @@ import { withGrantOf } from '../documents/grant.js';
 import type { Hasher } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import type { Base } from '../planning/base.js';
-import type { Lens } from '../planning/lens.js';
+import type { LensOf } from '../planning/lens.js';
 import type { Local, Memory, Remote } from '../planning/plan.js';
 import type { BaseRecords } from '../ports/base-records.js';
 import type { Clock } from '../ports/clock.js';
@@ -20,7 +20,7 @@ export interface ObserverParts {
   readonly bases: BaseRecords;
   readonly hasher: Hasher;
   readonly hostSections: HostSections;
-  readonly lens: Lens;
+  readonly lensOf: LensOf;
   readonly clock: Clock;
   readonly echoMs: number;
   readonly maxDocumentBytes: number;
@@ -43,6 +43,8 @@ export interface Observed {
   readonly key: DocumentKey;
   readonly reading: LocalReading;
   readonly local: Local;
+  /** What `local` was read from, before the lens. */
+  readonly file: Document | undefined;
   /** The text of `local`, which is not that of `reading` when it was written into a file that had been replaced. */
   readonly text: string | undefined;
   readonly entry: Entry | undefined;
@@ -120,11 +122,11 @@ export class Observer {
     found: { readonly document: Document; readonly written: WrittenAt | undefined } | undefined,
     base: Base | undefined,
   ): Promise<Observed | { readonly verdict: Verdict }> {
-    const { hasher, hostSections, lens, clock, echoMs } = this.#parts;
+    const { hasher, hostSections, lensOf, clock, echoMs } = this.#parts;
     const entry = await this.#reads.add(key);
     const remote = this.#remoteOf(key, entry);
     if (remote === 'refused') return { verdict: undefined };
-    const absorbed = found && lens.absorb(found.document, remote.state === 'document' ? remote.document : undefined);
+    const absorbed = found && lensOf(key).absorb(found.document, remote.state === 'document' ? remote.document : undefined);
     const local: Local =
       found !== undefined && absorbed !== undefined
         ? {
@@ -139,7 +141,7 @@ export class Observer {
     const written = found?.written ?? { mtime: clock.now(), ctime: clock.now() };
     const recent = (base?.replaced ?? []).map(({ at, ...old }) => ({ ...old, ageMs: ageOf(written, at) }));
     const memory = { recent, echoMs: isReloaded(key) ? echoMs : Infinity };
-    return { key, reading, local, text: found?.document.text, entry, remote, base, memory };
+    return { key, reading, local, file: found?.document, text: found?.document.text, entry, remote, base, memory };
   }
 
   #remoteOf(key: DocumentKey, entry: Entry | undefined): Remote | 'refused' {

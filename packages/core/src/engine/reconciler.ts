@@ -1,3 +1,4 @@
+import type { Custody } from '../custody/custody.js';
 import { digestOf, type Digest } from '../documents/digest.js';
 import { isCredentialKey, type DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, type Document } from '../documents/document.js';
@@ -17,7 +18,8 @@ import { LARGEST_BATCH, Observer, type Observed, type ObserverParts, type Verdic
 import { Repairs } from './repairs.js';
 import { Retirement } from './retirement.js';
 
-export interface ReconcilerParts extends ObserverParts {
+export interface ReconcilerParts extends Omit<ObserverParts, 'lensOf'> {
+  readonly custody: Custody;
   readonly gate: DeletionGate;
   readonly elsewhere: () => readonly TokenStore[];
   readonly replicaId: string;
@@ -38,7 +40,7 @@ export class Reconciler {
 
   constructor(parts: ReconcilerParts) {
     this.#parts = parts;
-    this.#observer = new Observer(parts);
+    this.#observer = new Observer({ ...parts, lensOf: (key) => parts.custody.lensFor(key) });
     this.#writes = new Batcher((changes) => parts.store.write(changes, parts.replicaId), LARGEST_BATCH);
     this.#repairs = new Repairs(parts.clock);
     this.#retirement = new Retirement({ ...parts, repairs: this.#repairs });
@@ -51,6 +53,7 @@ export class Reconciler {
   }
 
   async reconcile(key: DocumentKey): Promise<Verdict> {
+    await this.#parts.custody.prepare(key);
     const verdict = await this.#reconcileFile(key);
     for (const { text, taken } of await this.#parts.workspace.late(key)) {
       if (await this.#takeLate(key, text)) taken();
@@ -74,7 +77,9 @@ export class Reconciler {
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const observed = await this.#observer.observe(key);
       if ('verdict' in observed) return observed.verdict;
-      const verdict = await this.#act(observed, planOf(observed));
+      const meeting = await this.#parts.custody.meet(observed);
+      if ('verdict' in meeting) return meeting.verdict;
+      const verdict = await this.#act(meeting.goOn, planOf(meeting.goOn));
       if (verdict !== 'again') return verdict;
     }
     return { lookAgainInMs: RECHECK_MS };
@@ -86,7 +91,9 @@ export class Reconciler {
       const observed = await this.#observer.observeLate(key, text);
       if (observed === 'nothing') return true;
       if (observed === 'later') return false;
-      const action = plan(observed.local, observed.remote, undefined);
+      const meeting = await this.#parts.custody.meet(observed);
+      if ('verdict' in meeting) return false;
+      const action = plan(meeting.goOn.local, observed.remote, undefined);
       if (action.kind === 'recheck' || action.kind === 'seek-grant') return false;
       if (action.kind !== 'push' && action.kind !== 'merge') return true;
       if ((await this.#settle(observed, action)) !== 'again') return true;
@@ -101,6 +108,9 @@ export class Reconciler {
     if (action.kind !== 'refuse') emit({ type: 'mended', name: key });
     switch (action.kind) {
       case 'nothing': {
+        if (observed.remote.state === 'document' && this.#isToBeShownOtherwise(observed, observed.remote.document)) {
+          return this.#settle(observed, { kind: 'adopt', document: observed.remote.document, because: 'custody', conflicts: [] });
+        }
         await this.#refreshStat(observed);
         return this.#stillWatched(key);
       }
@@ -140,7 +150,7 @@ export class Reconciler {
     lineageOf: (lineage: Lineage, fingerprint: Fingerprint | undefined) => Lineage = extendLineage,
   ): Promise<Verdict | 'again'> {
     const { key, text, remote, entry } = observed;
-    const { store, replicaId, hasher, hostSections } = this.#parts;
+    const { store, replicaId, hasher, hostSections, custody } = this.#parts;
     const digest = digestOf(action.document, hasher, hostSections);
     if (action.conflicts.length > 0 && text !== undefined) {
       await store.history?.archive(key, text, `lost a merge: ${action.conflicts.join(', ')}`, replicaId);
@@ -152,6 +162,7 @@ export class Reconciler {
     const sameInStore = remote.state === 'document' && remote.digest.hash === digest.hash;
     if (!sameInStore || lineage !== known || revision === undefined) {
       const content = sameInStore ? remote.document.text : action.document.text;
+      await custody.admit(observed, action.document);
       const outcome = await this.#writes.add({ key, expected: revision ?? 'absent', content, lineage });
       if (outcome.status === 'refused') return 'again';
       if (outcome.status === 'unacceptable') {
@@ -159,15 +170,16 @@ export class Reconciler {
         return undefined;
       }
       revision = outcome.revision;
+      await custody.pushed(key, action.document);
     }
     return this.#present(observed, action, { state: 'live', revision, digest });
   }
 
   /** Makes the workspace show what the store holds now. */
   async #present({ key, reading, base }: Observed, action: Settlement, remote: NonNullable<Base['remote']>): Promise<Verdict | 'again'> {
-    const { hasher, hostSections, lens, workspace, bases, clock } = this.#parts;
+    const { hasher, hostSections, custody, workspace, bases, clock } = this.#parts;
     const now = reading.state === 'document' ? reading.document : undefined;
-    const presented = lens.present(action.document, now);
+    const presented = await custody.show(key, action.document, now);
     const digest = digestOf(presented, hasher, hostSections);
     const before: Base = { ...base, key, remote };
     if (reading.state === 'document' && now !== undefined && this.#isShown(now, presented)) {
@@ -177,6 +189,7 @@ export class Reconciler {
       return this.#stillWatched(key);
     }
     const written = await workspace.write(key, presented, expectedText(reading));
+    custody.shown(key, written.status === 'written');
     if (written.status === 'changed') {
       await bases.set(before);
       return 'again';
@@ -200,6 +213,12 @@ export class Reconciler {
     if (digestOf(presented, hasher, hostSections).hash !== digestOf(now, hasher, hostSections).hash) return false;
     if (now.kind !== 'config' || presented.kind !== 'config') return true;
     return [...presented.config.sections.keys()].every((name) => now.config.sections.has(name));
+  }
+
+  /** True for a credential whose file custody wants to be another, although nobody changed anything. */
+  #isToBeShownOtherwise({ key, reading }: Observed, stored: Document): boolean {
+    if (reading.state !== 'document' || stored.kind !== 'credential') return false;
+    return !this.#isShown(reading.document, this.#parts.custody.lensFor(key).present(stored, reading.document));
   }
 
   async #deleteLocally(observed: Observed, isEcho: boolean): Promise<Verdict | 'again'> {

@@ -1,3 +1,4 @@
+import type { Custody } from '../custody/custody.js';
 import { digestOf } from '../documents/digest.js';
 import type { DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, type CredentialDocument } from '../documents/document.js';
@@ -17,6 +18,7 @@ export interface RetirementParts {
   readonly hostSections: HostSections;
   readonly clock: Clock;
   readonly repairs: Repairs;
+  readonly custody: Custody;
 }
 
 /** How long a credential must have stayed disabled before its file is removed. */
@@ -64,11 +66,12 @@ export class Retirement {
     readonly base: Base;
   }): Promise<Verdict | 'again'> {
     const { key, text, document, base } = found;
-    const { workspace, bases, hasher, hostSections, clock, repairs } = this.#parts;
+    const { workspace, bases, hasher, hostSections, clock, repairs, custody } = this.#parts;
     const pause = repairs.pauseBefore(key);
     if (pause > 0) return { lookAgainInMs: pause };
     const original = digestOf(document, hasher, hostSections);
-    const disabled = credentialFrom({ ...document.fields, disabled: true });
+    const shown = custody.lensFor(key).present(document, document);
+    const disabled = credentialFrom({ ...(shown.kind === 'credential' ? shown : document).fields, disabled: true });
     const retired = digestOf(disabled, hasher, hostSections);
     const { disabled: disabledBefore } = document.fields;
     const first = base.retiring ?? { original: original.hash, ...(disabledBefore === undefined ? {} : { disabledBefore }) };

@@ -51,6 +51,11 @@ export class StatusBoard {
     return this.#outage !== undefined;
   }
 
+  /** True when everything was settled once. */
+  get hasSynced(): boolean {
+    return this.#lastSync !== undefined;
+  }
+
   note(event: EngineEvent): void {
     if (this.#isNews(event)) this.#emit(event);
   }

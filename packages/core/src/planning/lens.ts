@@ -1,5 +1,7 @@
+import { DEFAULT_POLICY, type ProviderPolicy } from '../custody/provider-policy.js';
+import type { DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, type Document } from '../documents/document.js';
-import { accessTokenOf, isSingleUse, refreshTokenOf, withGrantOf, withoutRefreshToken } from '../documents/grant.js';
+import { accessTokenOf, refreshTokenOf, withGrantOf, withoutRefreshToken } from '../documents/grant.js';
 import { withHostSectionsOf, type HostSections } from '../documents/host-sections.js';
 
 /**
@@ -15,6 +17,9 @@ export interface Lens {
   absorb(local: Document, stored: Document | undefined): Document;
 }
 
+/** The lens through which each document is seen. */
+export type LensOf = (key: DocumentKey) => Lens;
+
 /** Credentials pass unchanged; each side keeps its own host sections of the config. */
 export function workspaceLens(hostSections: HostSections): Lens {
   const keepHostOf = (travelling: Document, keeper: Document | undefined): Document =>
@@ -25,20 +30,46 @@ export function workspaceLens(hostSections: HostSections): Lens {
   };
 }
 
-/** Credentials without their refresh tokens, where these work only once. An edit there goes through to the whole document. */
-export function sealedLens(lens: Lens): Lens {
+/** Credentials without their refresh tokens, where these work only once. An edit there goes through to the whole document, and never erases the stored token. */
+export function sealedLens(lens: Lens, policy: ProviderPolicy = DEFAULT_POLICY): Lens {
   return {
-    present: (stored, local) => {
-      const shown = lens.present(stored, local);
-      const isSealed = shown.kind === 'credential' && isSingleUse(shown.fields) && refreshTokenOf(shown.fields) !== undefined;
-      return isSealed ? credentialFrom(withoutRefreshToken(shown.fields)) : shown;
-    },
+    present: (stored, local) => sealed(lens.present(stored, local), policy),
     absorb: (local, stored) => {
       const taken = lens.absorb(local, stored);
-      if (taken.kind !== 'credential' || stored?.kind !== 'credential' || refreshTokenOf(taken.fields) !== undefined) return taken;
+      if (taken.kind !== 'credential' || stored?.kind !== 'credential') return taken;
       const token = accessTokenOf(taken.fields);
       const isSame = token !== undefined && token === accessTokenOf(stored.fields);
-      return isSame ? credentialFrom(withGrantOf(taken.fields, stored.fields)) : taken;
+      const isWhole = refreshTokenOf(stored.fields) !== undefined || refreshTokenOf(taken.fields) === undefined;
+      return isSame && isWhole ? credentialFrom(withGrantOf(taken.fields, stored.fields)) : taken;
     },
   };
+}
+
+/** For CLIProxyAPI alone: a whole file that ended long ago is refreshed at once. */
+const LONG_AGO = '2000-01-01T00:00:00Z';
+
+/** The whole credential, to be refreshed at once; sealed as ever where `isClaimed` says that its token is another than the one that was claimed. */
+export function unsealedLens(sealing: Lens, isClaimed: (stored: Document) => boolean): Lens {
+  return {
+    present: (stored, local) =>
+      stored.kind === 'credential' && isClaimed(stored)
+        ? credentialFrom({ ...stored.fields, expired: LONG_AGO })
+        : sealing.present(stored, local),
+    absorb: (local, stored) => sealing.absorb(local, stored),
+  };
+}
+
+/** A file that is left as it is, for its proxy is at work on it. */
+export function untouchedLens(sealing: Lens): Lens {
+  return {
+    present: (stored, local) => (local?.kind === 'credential' ? local : sealing.present(stored, local)),
+    absorb: (local, stored) => sealing.absorb(local, stored),
+  };
+}
+
+/** A document as it may stand where refresh tokens must not. */
+export function sealed(document: Document, policy: ProviderPolicy = DEFAULT_POLICY): Document {
+  const isSealed =
+    document.kind === 'credential' && policy.sharingOf(document.fields) !== 'reusable' && refreshTokenOf(document.fields) !== undefined;
+  return isSealed ? credentialFrom(withoutRefreshToken(document.fields)) : document;
 }

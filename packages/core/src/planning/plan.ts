@@ -1,6 +1,7 @@
+import { DEFAULT_POLICY } from '../custody/provider-policy.js';
 import type { Digest } from '../documents/digest.js';
 import { credentialFrom, type Document } from '../documents/document.js';
-import { hasSubstance, isSingleUse, refreshTokenOf } from '../documents/grant.js';
+import { hasSubstance, refreshTokenOf } from '../documents/grant.js';
 import type { Fingerprint } from '../documents/hasher.js';
 import { exhaustive } from '../exhaustive.js';
 import type { Revision } from '../ports/token-store.js';
@@ -57,6 +58,8 @@ export type Action =
 export interface Memory {
   readonly recent: readonly Recollection[];
   readonly echoMs: number;
+  /** A refresh that we asked for is or was under way here: its outcome does not undo a deletion. */
+  readonly isVisited?: boolean;
 }
 
 export const NO_MEMORY: Memory = { recent: [], echoMs: DEFAULT_ECHO_MS };
@@ -116,6 +119,7 @@ function planPresent(local: Extract<Local, { state: 'document' }>, remote: Remot
     }
     case 'deleted': {
       if (!isWhole(local.document)) return refuseGutted();
+      if (memory.isVisited === true) return { kind: 'delete-local', isEcho: false };
       if (base?.local !== undefined && local.document.kind === 'credential' && (!changedHere || echo.isOwnAddition)) {
         return { kind: 'delete-local', isEcho: false };
       }
@@ -214,7 +218,11 @@ function echoIn(local: Extract<Local, { state: 'document' }>, remote: Remote, ba
 /** True for a copy without its refresh token of a grant that was known when the credential was deleted: no login, and nothing to bring it back for. */
 function isLeftover({ document, digest }: Extract<Local, { state: 'document' }>, lineage: Lineage): boolean {
   if (document.kind !== 'credential' || digest.fingerprint === undefined) return false;
-  return isSingleUse(document.fields) && refreshTokenOf(document.fields) === undefined && lineage.includes(digest.fingerprint);
+  return (
+    DEFAULT_POLICY.sharingOf(document.fields) !== 'reusable' &&
+    refreshTokenOf(document.fields) === undefined &&
+    lineage.includes(digest.fingerprint)
+  );
 }
 
 /** True when this very grant stood here a moment ago. */

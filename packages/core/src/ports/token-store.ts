@@ -99,6 +99,9 @@ export interface TokenStore {
   /** Carries out each change for itself; outcomes stand in the order of the changes. `author` (a replica id) goes into the history. */
   write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]>;
 
+  /** ms since the epoch by the store's own clock, or by the one that its replicas have in common. Ages of claims are told by it. */
+  now(): Promise<number>;
+
   close(): Promise<void>;
 
   /** Calls back soon after any change; only a hint, it may be lost or come for nothing. Without it the store is polled. */

@@ -4,7 +4,6 @@ import {
   messageOf,
   readDocument,
   readDocumentKey,
-  sealedLens,
   shownName,
   TokenmirrorError,
   type Digest,
@@ -43,7 +42,7 @@ interface Rules {
 
 /** Compares every place with the authority, document by document, as they are now. Changes nothing. */
 export async function verify(replicas: ReplicaFactory, settings: Settings): Promise<readonly Comparison[]> {
-  const { store, workspace, cluster, mirrors, peers, close } = await replicas.look();
+  const { store, workspace, cluster, lens, mirrors, peers, close } = await replicas.look();
   try {
     const rules: Rules = {
       hasher: new Hasher(cluster.key),
@@ -53,10 +52,9 @@ export async function verify(replicas: ReplicaFactory, settings: Settings): Prom
     const authority = await contentOf(store, rules);
     const results = [
       ...refusedAt('workspace', authority.refused),
-      ...(await compareWorkspace('workspace', workspace, authority, replicas.lens(), rules)),
+      ...(await compareWorkspace('workspace', workspace, authority, lens, rules)),
     ];
-    for (const peer of peers)
-      results.push(...(await compareWorkspace(peer.description, peer, authority, sealedLens(replicas.lens()), rules)));
+    for (const peer of peers) results.push(...(await compareWorkspace(peer.description, peer, authority, replicas.sealedLens, rules)));
     const whole = { ...rules, hostSections: new Set<string>(), hasher: new Hasher(cluster.key) };
     for (const { name, store: mirror } of mirrors) results.push(...(await compareMirror(name, mirror, authority, whole)));
     return results;

@@ -1,4 +1,4 @@
-import { exhaustive, shownName, type EngineEvent, type Log, type LogDetails, type MirrorEvent } from '@tokenmirror/core';
+import { exhaustive, shownName, type CustodyEvent, type EngineEvent, type Log, type LogDetails, type MirrorEvent } from '@tokenmirror/core';
 import type { ReplicaEvent } from '../replica.js';
 
 /** Writes what happens at a replica into the log, one line an event. */
@@ -52,8 +52,47 @@ function logMirrorEvent(log: Log, event: MirrorEvent): void {
   }
 }
 
-function logEngineEvent(log: Log, event: EngineEvent): void {
+function logEngineEvent(log: Log, event: EngineEvent | CustodyEvent): void {
   switch (event.type) {
+    case 'custody-mode': {
+      const { mode } = event;
+      log.info(
+        'custody-mode',
+        mode.mode === 'alone' ? { mode: 'alone', replica: mode.replica } : { mode: 'shared', handover: mode.handover },
+      );
+      return;
+    }
+    case 'visit':
+      log.info('visit', { document: shownName(event.key), phase: event.phase, because: event.because });
+      return;
+    case 'visit-ended':
+      log[event.outcome === 'refreshed' || event.outcome === 'sealed' ? 'info' : 'warn']('visit-ended', {
+        document: shownName(event.key),
+        because: event.because,
+        outcome: event.outcome,
+        afterMs: event.afterMs,
+      });
+      return;
+    case 'token-held':
+      log.warn('token-held', {
+        document: shownName(event.key),
+        replica: event.replica,
+        reason: 'another replica may know its refresh token; see `tokenmirror custody status`',
+      });
+      return;
+    case 'token-spent':
+      log.error('token-spent', {
+        document: shownName(event.key),
+        remedy:
+          'The file is an old copy: its refresh token was used already. Use `tokenmirror restore`, or log in again; never copy old files back.',
+      });
+      return;
+    case 'claim-taken-over':
+      log.warn('claim-taken-over', { document: shownName(event.key), replica: event.replica });
+      return;
+    case 'overdue':
+      log.error('overdue', { document: shownName(event.key), because: event.because, remedy: 'See `tokenmirror custody status`.' });
+      return;
     case 'acted':
       log[event.conflicts.length > 0 ? 'warn' : 'info'](event.action, {
         document: shownName(event.key),

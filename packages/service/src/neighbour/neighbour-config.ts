@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
-import { readConfigDocument } from '@tokenmirror/core';
+import { readConfigDocument, type Liveness } from '@tokenmirror/core';
+import { liveness } from './probe.js';
 
 /** What the config says about how CLIProxyAPI can be reached, and by whom. */
 export interface NeighbourConfig {
@@ -28,6 +29,12 @@ export function readNeighbourConfig(configFile: string, url?: string): Neighbour
     apiKeys: Array.isArray(keys) ? keys.filter((key): key is string => typeof key === 'string' && key !== '') : [],
     writtenAt,
   };
+}
+
+/** A look at the CLIProxyAPI beside a workspace, as its config says where it listens; on a workspace without a config nobody knows. */
+export async function livenessBeside(configFile: string | undefined, url: string | undefined): Promise<Liveness> {
+  const base = url === undefined ? configFile && readNeighbourConfig(configFile)?.url : new URL(url);
+  return base === undefined || base === '' ? 'unknown' : liveness(base);
 }
 
 const DEFAULT_PORT = 8317;

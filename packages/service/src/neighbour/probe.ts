@@ -1,5 +1,6 @@
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
+import type { Liveness } from '@tokenmirror/core';
 
 const TIMEOUT_MS = 3000;
 
@@ -8,12 +9,25 @@ export interface ProbeAnswer {
   readonly version: string | undefined;
 }
 
+/** Whether CLIProxyAPI lives, as a look at it from outside tells. */
+export async function liveness(base: URL): Promise<Liveness> {
+  const outcome = await send(base, '/');
+  if (typeof outcome === 'object') return 'alive';
+  return outcome === 'ECONNREFUSED' ? 'refused' : 'silent';
+}
+
 /** One GET to CLIProxyAPI, with a client key or none; `undefined` when nothing answers. On this machine a self-signed certificate will do. */
-export function probe(base: URL, path: string, clientKey?: string): Promise<ProbeAnswer | undefined> {
+export async function probe(base: URL, path: string, clientKey?: string): Promise<ProbeAnswer | undefined> {
+  const outcome = await send(base, path, clientKey);
+  return typeof outcome === 'object' ? outcome : undefined;
+}
+
+/** The answer, or the code of what went wrong. */
+function send(base: URL, path: string, clientKey?: string): Promise<ProbeAnswer | string> {
   return new Promise((resolve) => {
-    const send = base.protocol === 'https:' ? httpsRequest : httpRequest;
+    const request = base.protocol === 'https:' ? httpsRequest : httpRequest;
     const headers = clientKey === undefined ? {} : { authorization: `Bearer ${clientKey}` };
-    const sent = send(
+    const sent = request(
       new URL(path, base),
       { headers, timeout: TIMEOUT_MS, rejectUnauthorized: !isLocal(base), agent: false },
       (response) => {
@@ -24,8 +38,8 @@ export function probe(base: URL, path: string, clientKey?: string): Promise<Prob
       },
     );
     sent.on('timeout', () => sent.destroy());
-    sent.on('error', () => {
-      resolve(undefined);
+    sent.on('error', ({ code = 'silent' }: NodeJS.ErrnoException) => {
+      resolve(code);
     });
     sent.end();
   });

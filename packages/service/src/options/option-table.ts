@@ -1,10 +1,23 @@
 /** How a value is written and what it becomes. */
 export type OptionType =
-  'path' | 'text' | 'url' | 'flag' | 'duration' | 'size' | 'count' | 'names' | 'paths' | 'addressing' | 'log-level' | 'log-format';
+  | 'path'
+  | 'text'
+  | 'url'
+  | 'flag'
+  | 'duration'
+  | 'size'
+  | 'count'
+  | 'names'
+  | 'paths'
+  | 'addressing'
+  | 'custody'
+  | 'switch'
+  | 'log-level'
+  | 'log-format';
 
 export interface OptionSpec {
   readonly type: OptionType;
-  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Replication' | 'Output';
+  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Custody' | 'Replication' | 'Output';
   /** As it would be written in `tokenmirror.yaml`; absent when there is none, or when it depends on others (then `defaultNote` says how). */
   readonly default?: string;
   readonly defaultNote?: string;
@@ -264,6 +277,41 @@ export const OPTIONS = {
     group: 'Roles',
     default: '*',
     description: 'File names that belong to the peers, with * for anything, for example claude-*,codex-*',
+  },
+  custody: {
+    type: 'custody',
+    group: 'Custody',
+    default: 'auto',
+    description:
+      'Who may hold refresh tokens. auto: a replica that is alone holds them all, several share them by claims; on: shared from the start; off: every workspace has every token, and two proxies log each other out',
+  },
+  refresher: {
+    type: 'switch',
+    group: 'Custody',
+    default: 'yes',
+    description: 'Whether the proxy beside this replica may refresh shared credentials: yes or no',
+  },
+  'single-use-providers': {
+    type: 'names',
+    group: 'Custody',
+    default: 'claude,codex,kimi,xai',
+    description: 'Credential types whose refresh tokens work once, and which are served without one',
+  },
+  'reusable-providers': {
+    type: 'names',
+    group: 'Custody',
+    default: 'antigravity,gemini,vertex',
+    description: 'Credential types whose refresh tokens work any number of times, so that every replica has them',
+  },
+  'filesystem-shared': {
+    type: 'flag',
+    group: 'Custody',
+    description: 'The directory of the filesystem store is one that all replicas really share (a network disk, not a synced folder)',
+  },
+  'outlives-cliproxy': {
+    type: 'flag',
+    group: 'Custody',
+    description: 'This daemon is always stopped after CLIProxyAPI has exited (a native sidecar), so that its claims can be let go at once',
   },
   'poll-interval': {
     type: 'duration',

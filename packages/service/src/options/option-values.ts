@@ -55,6 +55,8 @@ export const VALUE_SCHEMAS = {
   names,
   paths,
   addressing: z.enum(['auto', 'path', 'virtual'], { error: 'write auto, path or virtual' }),
+  custody: z.enum(['auto', 'on', 'off'], { error: 'write auto, on or off' }),
+  switch: z.stringbool({ error: 'write yes or no' }),
   'log-level': z.enum(['debug', 'info', 'warn', 'error'], { error: 'write debug, info, warn or error' }),
   'log-format': z.enum(['auto', 'pretty', 'json'], { error: 'write auto, pretty or json' }),
 } as const satisfies Record<OptionType, z.ZodType>;

@@ -11,6 +11,8 @@ const SYNTAX: Readonly<Record<OptionSpec['type'], string>> = {
   names: 'names, separated by commas',
   paths: 'paths, separated by commas',
   addressing: '`auto`, `path`, `virtual`',
+  custody: '`auto`, `on`, `off`',
+  switch: '`yes`, `no`',
   'log-level': '`debug`, `info`, `warn`, `error`',
   'log-format': '`auto`, `pretty`, `json`',
 };

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import type { Clock } from '@tokenmirror/core';
+import { systemTime } from '../cliproxy/node-ports.js';
 
 export type Service = 'claude' | 'codex';
 
@@ -61,10 +63,20 @@ const LIFETIME_S: Readonly<Record<Service, number>> = { claude: 8 * 3600, codex:
  * access tokens that live. Plain state; the way to it is in `provider-server`.
  */
 export class Provider {
+  readonly #clock: Clock;
+  readonly #random: () => string;
+  /** How long access tokens live, in seconds; to be changed by a test that cannot wait. */
+  readonly lifetimes: Record<Service, number> = { ...LIFETIME_S };
   readonly counts: ProviderCounts = { rotations: 0, reuses: 0, tokenCalls: 0, messages: {} };
   readonly trouble: ProviderTrouble = { tokenDelayMs: 0, messageDelayMs: 0, tokenErrors: { status: 503, times: 0 }, lostReplies: 0 };
   readonly #byRefreshToken = new Map<string, Family>();
   readonly #byAccessToken = new Map<string, Family>();
+
+  /** `random` makes what nobody can guess. */
+  constructor(clock: Clock = systemTime, random: () => string = () => randomBytes(18).toString('base64url')) {
+    this.#clock = clock;
+    this.#random = random;
+  }
 
   /** A login: a family of its own. */
   issue(service: Service, email: string): IssuedGrant {
@@ -84,6 +96,21 @@ export class Provider {
   isAlive(accessToken: string): boolean {
     const family = this.#byAccessToken.get(accessToken);
     return family !== undefined && !family.isRevoked && family.accessTokens.has(accessToken);
+  }
+
+  emailOf(refreshToken: string): string | undefined {
+    return this.#byRefreshToken.get(refreshToken)?.email;
+  }
+
+  /** The newest refresh token of the login that this one belongs to. */
+  currentOf(refreshToken: string): string | undefined {
+    return this.#byRefreshToken.get(refreshToken)?.current;
+  }
+
+  /** True for a refresh token that would be exchanged. */
+  isCurrent(refreshToken: string): boolean {
+    const family = this.#byRefreshToken.get(refreshToken);
+    return family !== undefined && !family.isRevoked && family.current === refreshToken;
   }
 
   isRevoked(refreshToken: string): boolean {
@@ -122,7 +149,7 @@ export class Provider {
     family.used.add(presented);
     const grant = this.#grant(family);
     this.counts.rotations += 1;
-    await pause(tokenDelayMs);
+    await this.#pause(tokenDelayMs);
     if (this.trouble.lostReplies > 0) {
       this.trouble.lostReplies -= 1;
       return undefined;
@@ -138,9 +165,10 @@ export class Provider {
   }
 
   async #message({ headers, body }: ProviderRequest, service: Service): Promise<ProviderAnswer> {
-    await pause(this.trouble.messageDelayMs);
+    await this.#pause(this.trouble.messageDelayMs);
     const family = this.#familyOf(headers);
-    const answer = family === undefined ? deadToken() : service === 'claude' ? claudeMessage(body) : codexEvents(body);
+    const id = this.#random();
+    const answer = family === undefined ? deadToken() : service === 'claude' ? claudeMessage(id, body) : codexEvents(id, body);
     this.counts.messages[answer.status] = (this.counts.messages[answer.status] ?? 0) + 1;
     return answer;
   }
@@ -151,14 +179,14 @@ export class Provider {
   }
 
   #grant(family: Family): IssuedGrant {
-    const access = family.service === 'claude' ? `sk-ant-oat01-${random()}` : jwt({ iat: seconds(), jti: random() });
-    const refresh = family.service === 'claude' ? `sk-ant-ort01-${random()}` : `rt_${random()}`;
+    const access = family.service === 'claude' ? `sk-ant-oat01-${this.#random()}` : jwt({ iat: this.#seconds(), jti: this.#random() });
+    const refresh = family.service === 'claude' ? `sk-ant-ort01-${this.#random()}` : `rt_${this.#random()}`;
     family.current = refresh;
     family.accessTokens.add(access);
     this.#byRefreshToken.set(refresh, family);
     this.#byAccessToken.set(access, family);
     const claims = {
-      iat: seconds(),
+      iat: this.#seconds(),
       email: family.email,
       'https://api.openai.com/auth': { chatgpt_account_id: `account-${family.email}`, chatgpt_plan_type: 'plus' },
     };
@@ -166,8 +194,16 @@ export class Provider {
       access_token: access,
       refresh_token: refresh,
       ...(family.service === 'codex' ? { id_token: jwt(claims) } : {}),
-      expires_in: LIFETIME_S[family.service],
+      expires_in: this.lifetimes[family.service],
     };
+  }
+
+  #seconds(): number {
+    return Math.floor(this.#clock.now() / 1000);
+  }
+
+  #pause(ms: number): Promise<void> {
+    return ms === 0 ? Promise.resolve() : new Promise((resolve) => this.#clock.after(ms, resolve));
   }
 }
 
@@ -188,11 +224,11 @@ function deadToken(): ProviderAnswer {
   return json(401, { type: 'error', error: { type: 'authentication_error', message: 'Invalid bearer token' } });
 }
 
-function claudeMessage(body: string): ProviderAnswer {
+function claudeMessage(id: string, body: string): ProviderAnswer {
   const { model, stream } = JSON.parse(body) as { model?: string; stream?: boolean };
   const usage = { input_tokens: 8, output_tokens: 2 };
   const message = {
-    id: `msg_${random()}`,
+    id: `msg_${id}`,
     type: 'message',
     role: 'assistant',
     model,
@@ -211,11 +247,11 @@ function claudeMessage(body: string): ProviderAnswer {
   ]);
 }
 
-function codexEvents(body: string): ProviderAnswer {
+function codexEvents(id: string, body: string): ProviderAnswer {
   const { model } = JSON.parse(body) as { model?: string };
   const output = [{ type: 'message', role: 'assistant', content: [{ type: 'output_text', text: 'Hello.' }] }];
   const usage = { input_tokens: 8, output_tokens: 2, total_tokens: 10 };
-  const response = { id: `resp_${random()}`, object: 'response', status: 'completed', model, output, usage };
+  const response = { id: `resp_${id}`, object: 'response', status: 'completed', model, output, usage };
   return events([['response.completed', { type: 'response.completed', response }]]);
 }
 
@@ -231,16 +267,4 @@ function json(status: number, body: unknown, headers: Readonly<Record<string, st
 function jwt(claims: object): string {
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
   return `${part({ alg: 'none', typ: 'JWT' })}.${part(claims)}.emulated`;
-}
-
-function seconds(): number {
-  return Math.floor(Date.now() / 1000);
-}
-
-function random(): string {
-  return randomBytes(18).toString('base64url');
-}
-
-function pause(ms: number): Promise<void> {
-  return ms === 0 ? Promise.resolve() : new Promise((resolve) => setTimeout(resolve, ms));
 }

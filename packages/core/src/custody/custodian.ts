@@ -1,0 +1,474 @@
+import { digestOf } from '../documents/digest.js';
+import { isCredentialKey, type DocumentKey, type RecordKey } from '../documents/document-key.js';
+import { credentialFrom, readDocument, type CredentialDocument, type Document } from '../documents/document.js';
+import { expiryOf, refreshTokenOf, withGrantOf } from '../documents/grant.js';
+import type { Fingerprint, Hasher, TokenId } from '../documents/hasher.js';
+import type { HostSections } from '../documents/host-sections.js';
+import { Batcher } from '../engine/batcher.js';
+import type { Observed } from '../engine/observer.js';
+import { sealed, sealedLens, unsealedLens, untouchedLens, type Lens } from '../planning/lens.js';
+import { isStale, newestOf, type Lineage } from '../planning/lineage.js';
+import type { BaseRecords } from '../ports/base-records.js';
+import type { Clock, RandomSource } from '../ports/clock.js';
+import type { Entry, TokenStore } from '../ports/token-store.js';
+import type { Workspace } from '../ports/workspace.js';
+import { Asks } from './asks.js';
+import { ClaimBook } from './claim-book.js';
+import { claimKey, isHeld, readClaim, type Claim } from './claim.js';
+import { isSameMode, joinCluster, MODE_KEY, parseMode, readMode, type ClusterMode } from './cluster-mode.js';
+import type { CustodyEvent } from './custody-events.js';
+import { refuseUnclaimed } from './custody-off.js';
+import type { CustodianOptions, Custody, CustodyEngine, Meeting } from './custody.js';
+import { DueBook } from './due-book.js';
+import type { ProviderPolicy } from './provider-policy.js';
+import type { Liveness } from './quiet-clock.js';
+import { Twins } from './twins.js';
+import { VisitSchedule } from './visit-schedule.js';
+import { Visits, type OpenVisit } from './visits.js';
+import type { VisitJournal } from './visit.js';
+
+export interface CustodianParts {
+  readonly store: TokenStore;
+  readonly workspace: Workspace;
+  readonly bases: BaseRecords;
+  readonly journal: VisitJournal;
+  readonly hasher: Hasher;
+  readonly hostSections: HostSections;
+  readonly policy: ProviderPolicy;
+  /** Of a workspace that may have every token. */
+  readonly lens: Lens;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly replicaId: string;
+  readonly maxDocumentBytes: number;
+  /** A look at the proxy that reads this workspace. */
+  readonly proxy: () => Promise<Liveness>;
+  readonly options: CustodianOptions;
+  readonly emit: (event: CustodyEvent) => void;
+}
+
+/** A claim that was taken so long ago may have been given up: the process was frozen meanwhile. */
+const FRESH_CLAIM_MS = 30_000;
+const RECHECK_MS = 2000;
+
+/** One credential, in the file and in the store. */
+interface Look {
+  readonly key: DocumentKey;
+  readonly observed: Observed;
+  readonly file: CredentialDocument | undefined;
+  readonly fileToken: TokenId | undefined;
+  readonly stored: CredentialDocument | undefined;
+  readonly storedToken: TokenId | undefined;
+  readonly lineage: Lineage;
+}
+
+/**
+ * Keeps the invariant: a replica holds the claim on a refresh token for as long as its proxy may know that token. What a visit goes through is told in `visit.ts`;
+ * each step is taken inside a look of the engine at the document, so that no two steps of one document run at a time.
+ */
+export class Custodian implements Custody {
+  readonly #parts: CustodianParts;
+  readonly #claims: ClaimBook;
+  readonly #visits: Visits;
+  readonly #due: DueBook;
+  readonly #twins: Twins;
+  readonly #schedule: VisitSchedule;
+  readonly #asks: Asks;
+  readonly #sealing: Lens;
+  /** Read together after a document was, before its token is shown. */
+  readonly #confirmations: Batcher<TokenId, boolean>;
+  #mode: ClusterMode | undefined;
+  #engine: CustodyEngine = { look: () => undefined, isInSync: () => false, background: () => undefined };
+
+  constructor(parts: CustodianParts) {
+    this.#parts = parts;
+    const { store, replicaId, clock, policy } = parts;
+    this.#claims = new ClaimBook(store, replicaId, clock);
+    this.#visits = new Visits({ ...parts, claims: this.#claims });
+    this.#due = new DueBook(policy);
+    this.#twins = new Twins({ ...parts, tokenOf: (document) => this.#tokenOf(document) });
+    this.#asks = new Asks(store, replicaId, parts.hasher);
+    this.#sealing = sealedLens(parts.lens, policy);
+    this.#schedule = new VisitSchedule({
+      ...parts,
+      visits: this.#visits,
+      due: this.#due,
+      mode: () => this.#mode,
+      modeChanged: (mode) => {
+        this.#noteMode(mode);
+      },
+      wholeFiles: () => this.#wholeFiles(),
+    });
+    this.#confirmations = new Batcher((tokens) => this.#confirm(tokens), 500);
+  }
+
+  get mode(): ClusterMode | undefined {
+    return this.#mode;
+  }
+
+  get claims(): ClaimBook {
+    return this.#claims;
+  }
+
+  get schedule(): VisitSchedule {
+    return this.#schedule;
+  }
+
+  attach(engine: CustodyEngine): void {
+    this.#engine = engine;
+    this.#schedule.attach(engine);
+  }
+
+  /** To be called before anything is looked at, with the store in reach. @throws TokenmirrorError CUSTODY_REFUSED */
+  async join(): Promise<void> {
+    const { store, replicaId, options, journal } = this.#parts;
+    if (options.kind === 'replica') {
+      if ((await readMode(store)) === undefined) await refuseUnclaimed(store, replicaId);
+      this.#noteMode(await joinCluster(store, replicaId, options));
+    }
+    if (this.#visits.all().length === 0) this.#visits.restore();
+    if (journal.isNew && !this.#isAlone) {
+      for (const [token, claim] of await this.#claims.held()) {
+        if (claim.replica === replicaId) await this.#visits.adopt(claim.document, claim.nonce, token);
+      }
+    }
+    if (!this.#isAlone) await this.#readFiles();
+    this.#schedule.start();
+  }
+
+  /** A record changed in the store that may be of interest. */
+  recordChanged(key: RecordKey): void {
+    if (key === MODE_KEY && this.#parts.options.kind === 'replica') {
+      this.#engine.background(
+        readMode(this.#parts.store).then((mode) => {
+          this.#noteMode(mode);
+        }),
+      );
+    } else if (this.#asks.isAsk(key)) this.#engine.background(this.#hearAsk(key));
+  }
+
+  stop(): void {
+    this.#schedule.stop();
+  }
+
+  lensFor(key: DocumentKey): Lens {
+    const open = this.#visits.get(key);
+    switch (open?.visit.phase) {
+      case undefined:
+        return this.#isAlone ? this.#parts.lens : this.#sealing;
+      case 'unsealing':
+        return unsealedLens(this.#sealing, (stored) => this.#tokenOf(stored) === open.visit.unsealed);
+      case 'waiting':
+        return untouchedLens(this.#sealing);
+      case 'kept':
+        return this.#parts.lens;
+      case 'claiming':
+      case 'sealing':
+      case 'quiet':
+        return this.#sealing;
+    }
+  }
+
+  async prepare(key: DocumentKey): Promise<void> {
+    const because = this.#schedule.takeTurn(key);
+    if (because === undefined || !this.#mayVisit() || !(await this.#schedule.isProxyAlive())) return;
+    const { store, clock } = this.#parts;
+    const entry = (await store.read([key])).get(key);
+    const stored = this.#credentialOf(key, entry);
+    const token = stored && this.#tokenOf(stored);
+    if (stored === undefined || token === undefined || entry === undefined || !this.#isNewest(key, stored, entry.lineage)) return;
+    this.#note(key, stored);
+    if (!this.#due.isDue(key, clock.now())) return;
+
+    const before = this.#visits.get(key);
+    let open: OpenVisit | undefined;
+    if (before === undefined) {
+      const taking = await this.#visits.claim(key, token, { because, phase: 'claiming', expires: expiryOf(stored.fields) });
+      if (taking.status === 'spent') await this.#afterSpent(key, entry, taking.claim);
+      if (taking.status === 'held') this.#schedule.isHeld(key, taking.claim);
+      if (taking.status !== 'taken') return;
+      if (taking.from !== undefined) this.#schedule.tookOver(key, taking.from);
+      open = this.#visits.get(key);
+    } else if (before.visit.phase === 'quiet' && before.visit.tokens.includes(token) && before.visit.unsealed !== token) {
+      open = await this.#visits.begin(before, because);
+    }
+    if (open === undefined) return;
+    this.#noteMode(await readMode(store));
+    if (this.#mayVisit()) await this.#visits.willUnseal(open, token);
+  }
+
+  async meet(observed: Observed): Promise<Meeting> {
+    const { key } = observed;
+    if (!isCredentialKey(key)) return { goOn: observed };
+    const look = this.#lookOf(observed);
+    if (look.stored !== undefined) this.#note(key, look.stored);
+    else this.#due.forget(key);
+    let met: Observed = observed;
+    if (look.fileToken !== undefined && !(this.#isAlone && this.#visits.get(key) === undefined)) {
+      const meeting = await this.#meetToken(look, look.fileToken);
+      if ('verdict' in meeting) return meeting;
+      met = meeting.goOn;
+    }
+    const open = this.#visits.get(key);
+    const isDeleted = open === undefined ? false : await this.#advance(open, look);
+    return { goOn: isDeleted ? { ...met, memory: { ...met.memory, isVisited: true } } : met };
+  }
+
+  async admit(observed: Observed, document: Document): Promise<void> {
+    const open = this.#visits.get(observed.key);
+    const token = this.#tokenOf(document);
+    if (open === undefined || token === undefined) return;
+    const { storedToken } = this.#lookOf(observed);
+    const replaced = [...new Set([...open.visit.tokens, ...(storedToken === undefined ? [] : [storedToken])])].filter(
+      (each) => each !== token,
+    );
+    if (replaced.length === 0) return;
+    const grant = observed.remote.state === 'document' ? observed.remote.digest.fingerprint : undefined;
+    await this.#visits.willReplace(open, replaced, grant);
+  }
+
+  async pushed(key: DocumentKey, document: Document): Promise<void> {
+    const open = this.#visits.get(key);
+    if (open !== undefined && open.visit.replaced.length > 0 && document.kind === 'credential') await this.#close(open, document);
+  }
+
+  async show(key: DocumentKey, stored: Document, local: Document | undefined): Promise<Document> {
+    const open = this.#visits.get(key);
+    const shown = this.lensFor(key).present(stored, local);
+    if (open?.visit.phase === 'unsealing') {
+      const isFresh = this.#parts.clock.monotonic() - open.claimedAt < FRESH_CLAIM_MS;
+      if (!isFresh) return this.#sealing.present(stored, local);
+      this.#visits.unsealed(key, true);
+      return shown;
+    }
+    const token = this.#tokenOf(shown);
+    if (open !== undefined || token === undefined || (local !== undefined && this.#tokenOf(local) === token)) return shown;
+    if (await this.#confirmations.add(token)) return shown;
+    this.#schedule.withhold(key);
+    return sealed(shown, this.#parts.policy);
+  }
+
+  shown(key: DocumentKey, isWritten: boolean): void {
+    const open = this.#visits.get(key);
+    if (open === undefined) return;
+    if (!isWritten && open.visit.phase === 'waiting' && open.visit.because !== 'found') this.#visits.unsealed(key, false);
+    if (isWritten && open.visit.phase === 'sealing') this.#engine.look(key);
+  }
+
+  /** A token that stands in the workspace is known to the proxy: it has to be ours. */
+  async #meetToken(look: Look, token: TokenId): Promise<Meeting> {
+    const { key, observed, file, stored, storedToken, lineage } = look;
+    const goOn: Meeting = { goOn: observed };
+    const open = this.#visits.get(key);
+    const isOld = isStale(file && this.#fingerprintOf(file), lineage);
+    if (open?.visit.tokens.includes(token) === true || isOld) {
+      if (open?.visit.phase === 'quiet') {
+        this.#schedule.echoed();
+        await this.#visits.enter(open, 'sealing');
+      }
+      return goOn;
+    }
+    const handover = this.#mode?.mode === 'shared' ? this.#mode.handover : undefined;
+    if (handover !== undefined && token === storedToken) {
+      if (handover === this.#parts.replicaId) this.#schedule.sawWhole();
+      else this.#parts.emit({ type: 'token-held', key, replica: handover });
+      return goOn;
+    }
+    const isKept = file !== undefined && this.#parts.policy.sharingOf(file.fields) === 'unknown';
+    const how = {
+      because: 'found',
+      phase: isKept ? 'kept' : 'waiting',
+      expires: file && expiryOf(file.fields),
+      isNew: token !== storedToken,
+    } as const;
+    const taking = await this.#visits.claim(key, token, how);
+    if (taking.status === 'taken') return goOn;
+    if (taking.status === 'spent') {
+      this.#parts.emit({ type: 'token-spent', key });
+      return stored === undefined ? { verdict: 'failed' } : { goOn: this.#withoutGrant(observed, stored) };
+    }
+    if (taking.claim.replica === this.#parts.replicaId) {
+      await this.#schedule.join(taking.claim.document);
+      return goOn;
+    }
+    this.#parts.emit({ type: 'token-held', key, replica: taking.claim.replica });
+    return token === storedToken ? goOn : { verdict: { lookAgainInMs: RECHECK_MS } };
+  }
+
+  /** Takes the visit one step further by what is seen. Returns whether a deletion is older than the answer that was waited for. */
+  async #advance(before: OpenVisit, look: Look): Promise<boolean> {
+    const { key, observed, stored, storedToken, file, fileToken } = look;
+    const { clock } = this.#parts;
+    const { replaced } = before.visit;
+    if (replaced.length > 0 && stored !== undefined && storedToken !== undefined && !replaced.includes(storedToken))
+      await this.#close(before, stored);
+    const open = this.#visits.get(key);
+    if (open === undefined) return false;
+    const isDeleted = observed.remote.state === 'deleted';
+    switch (open.visit.phase) {
+      case 'claiming':
+        await this.#visits.release(open, storedToken, 'let go');
+        return false;
+      case 'unsealing':
+        if (storedToken !== open.visit.unsealed || file === undefined || clock.monotonic() - open.claimedAt > FRESH_CLAIM_MS) {
+          await this.#visits.release(open, storedToken, 'let go');
+        }
+        return false;
+      case 'waiting': {
+        if (fileToken === undefined) {
+          await this.#visits.sealed(open, open.visit.because === 'found' ? open.outcome : 'echoed');
+          return open.isDeleted;
+        }
+        if (isDeleted && open.visit.because !== 'found') {
+          await this.#visits.enter(open, 'sealing', { isDeleted: true });
+          return true;
+        }
+        const isNew = file !== undefined && this.#fingerprintOf(file) !== (stored && this.#fingerprintOf(stored));
+        const isOver = open.visit.because === 'found' || clock.monotonic() >= open.waitsUntil;
+        if (isNew || !isOver) return false;
+        if (open.visit.because !== 'found') this.#schedule.failed(key);
+        await this.#visits.enter(open, 'sealing', open.visit.because === 'found' ? {} : { outcome: 'no answer' });
+        return false;
+      }
+      case 'sealing':
+        if (fileToken === undefined) await this.#visits.sealed(open);
+        return open.isDeleted;
+      case 'quiet':
+        if (fileToken === undefined && open.sealedAt !== undefined && this.#schedule.isQuiet(open.sealedAt))
+          await this.#visits.release(open, storedToken);
+        return open.isDeleted;
+      case 'kept':
+        if (fileToken === undefined) await this.#visits.sealed(open);
+        return false;
+    }
+  }
+
+  async #close(open: OpenVisit, document: CredentialDocument): Promise<void> {
+    const { replaced, replacedGrant, key } = open.visit;
+    const written = await this.#twins.give(key, document, replaced, replacedGrant);
+    for (const twin of written) this.#engine.look(twin);
+    await this.#visits.closeReplaced(open);
+  }
+
+  /** A document whose token was used in the visit of another one: the same account under two names. */
+  async #afterSpent(key: DocumentKey, entry: Entry, { document }: Claim): Promise<void> {
+    const isHelped = document !== key && (await this.#twins.takeFrom(document, key, entry));
+    if (isHelped) this.#engine.look(key);
+    else this.#schedule.cannot(key, 'its refresh token was used already: log in again');
+  }
+
+  /** The same look, with a file whose grant does not count. */
+  #withoutGrant(observed: Observed, stored: CredentialDocument): Observed {
+    const { local } = observed;
+    if (local.state !== 'document' || local.document.kind !== 'credential') return observed;
+    const document = credentialFrom(withGrantOf(local.document.fields, stored.fields));
+    return { ...observed, local: { ...local, document, absorbed: this.#digestOf(document) } };
+  }
+
+  /** For tokens that this replica does not know yet: nobody else holds them, and it was still alone after they were read. */
+  async #confirm(tokens: readonly TokenId[]): Promise<readonly boolean[]> {
+    const { store, replicaId } = this.#parts;
+    const found = await store.read([MODE_KEY, ...tokens.map(claimKey)]);
+    const entry = found.get(MODE_KEY);
+    this.#noteMode(entry?.state === 'live' ? parseMode(entry.content) : undefined);
+    return tokens.map((token) => {
+      const record = found.get(claimKey(token));
+      const claim = record?.state === 'live' ? readClaim(record.content, claimKey(token)) : undefined;
+      return this.#isAlone && (claim === undefined || !isHeld(claim) || claim.replica === replicaId);
+    });
+  }
+
+  #noteMode(mode: ClusterMode | undefined): void {
+    if (mode === undefined || isSameMode(mode, this.#mode)) return;
+    const isFirst = this.#mode === undefined;
+    this.#mode = mode;
+    this.#parts.emit({ type: 'custody-mode', mode });
+    this.#schedule.sawWhole();
+    if (isFirst) return;
+    this.#engine.background(this.#readFiles());
+    for (const key of this.#parts.bases.keys()) if (isCredentialKey(key)) this.#engine.look(key);
+  }
+
+  async #hearAsk(key: RecordKey): Promise<void> {
+    const ask = await this.#asks.read(key);
+    if (ask === undefined) return;
+    this.#due.ask(ask.document, ask.grant);
+    this.#schedule.hurry();
+  }
+
+  /** Learns from the files when each credential ends, which no look at the store tells without reading all of it. */
+  async #readFiles(): Promise<void> {
+    const { workspace } = this.#parts;
+    if (workspace.presence() === 'missing') return;
+    for (const { key } of (await workspace.scan()).files) {
+      if (!isCredentialKey(key) || this.#due.get(key) !== undefined) continue;
+      const reading = await workspace.read(key);
+      if (reading.state === 'document' && reading.document.kind === 'credential') this.#note(key, reading.document);
+    }
+  }
+
+  /** Files that hold a token for which no visit is under way. */
+  async #wholeFiles(): Promise<DocumentKey[]> {
+    const { workspace } = this.#parts;
+    const whole: DocumentKey[] = [];
+    if (workspace.presence() === 'missing') return whole;
+    for (const { key } of (await workspace.scan()).files) {
+      if (!isCredentialKey(key) || this.#visits.get(key) !== undefined) continue;
+      const reading = await workspace.read(key);
+      const isSealed = reading.state === 'document' ? this.#tokenOf(reading.document) === undefined : reading.state === 'absent';
+      if (!isSealed) whole.push(key);
+    }
+    return whole;
+  }
+
+  get #isAlone(): boolean {
+    return this.#mode?.mode === 'alone' && this.#mode.replica === this.#parts.replicaId && this.#parts.options.kind === 'replica';
+  }
+
+  #mayVisit(): boolean {
+    const { kind, isRefresher } = this.#parts.options;
+    const isShared = this.#mode?.mode === 'shared' && this.#mode.handover === undefined;
+    return kind === 'replica' && isRefresher && isShared && this.#engine.isInSync();
+  }
+
+  /** False for a store that went back in time: this replica knows of a newer grant. */
+  #isNewest(key: DocumentKey, stored: CredentialDocument, lineage: Lineage): boolean {
+    const grant = this.#fingerprintOf(stored);
+    const base = this.#parts.bases.get(key);
+    const known = [base?.remote?.state === 'live' ? base.remote.digest.fingerprint : undefined, base?.local?.fingerprint];
+    return newestOf(lineage) === grant && known.every((each) => each === undefined || lineage.includes(each));
+  }
+
+  #lookOf(observed: Observed): Look {
+    const { key, remote } = observed;
+    const file = observed.file?.kind === 'credential' ? observed.file : undefined;
+    const stored = remote.state === 'document' && remote.document.kind === 'credential' ? remote.document : undefined;
+    const lineage = remote.state === 'absent' ? [] : remote.lineage;
+    return { key, observed, file, fileToken: file && this.#tokenOf(file), stored, storedToken: stored && this.#tokenOf(stored), lineage };
+  }
+
+  #credentialOf(key: DocumentKey, entry: Entry | undefined): CredentialDocument | undefined {
+    if (entry?.state !== 'live') return undefined;
+    const reading = readDocument(key, entry.content, this.#parts.maxDocumentBytes);
+    return reading.state === 'document' && reading.document.kind === 'credential' ? reading.document : undefined;
+  }
+
+  #note(key: DocumentKey, { fields, ...rest }: CredentialDocument): void {
+    this.#due.note(key, fields, this.#fingerprintOf({ fields, ...rest }));
+  }
+
+  /** The refresh token of a credential for which it matters who knows it. */
+  #tokenOf(document: Document): TokenId | undefined {
+    if (document.kind !== 'credential' || this.#parts.policy.sharingOf(document.fields) === 'reusable') return undefined;
+    const token = refreshTokenOf(document.fields);
+    return token === undefined ? undefined : this.#parts.hasher.tokenId(token);
+  }
+
+  #fingerprintOf(document: CredentialDocument): Fingerprint | undefined {
+    return this.#digestOf(document).fingerprint;
+  }
+
+  #digestOf(document: Document) {
+    return digestOf(document, this.#parts.hasher, this.#parts.hostSections);
+  }
+}

@@ -1,0 +1,42 @@
+import type { DocumentKey } from '../documents/document-key.js';
+import type { ClusterMode } from './cluster-mode.js';
+import type { Phase, Reason } from './visit.js';
+
+/** How a visit ended. `no answer`: CLIProxyAPI did not refresh in time. `echoed`: it put the sealed file back before it had seen the whole one. */
+export type Outcome = 'refreshed' | 'no answer' | 'echoed' | 'sealed' | 'let go' | 'lost';
+
+/** What custody did or could not do. Names and reasons only. */
+export type CustodyEvent =
+  | { readonly type: 'custody-mode'; readonly mode: ClusterMode }
+  | { readonly type: 'visit'; readonly key: DocumentKey; readonly phase: Phase; readonly because: Reason }
+  | {
+      readonly type: 'visit-ended';
+      readonly key: DocumentKey;
+      readonly because: Reason;
+      readonly outcome: Outcome;
+      readonly afterMs: number;
+    }
+  /** The file holds a token that another replica may know. */
+  | { readonly type: 'token-held'; readonly key: DocumentKey; readonly replica: string }
+  /** The file holds a token that was used already. */
+  | { readonly type: 'token-spent'; readonly key: DocumentKey }
+  | { readonly type: 'claim-taken-over'; readonly key: DocumentKey; readonly replica: string }
+  /** It should have been refreshed, and was not. */
+  | { readonly type: 'overdue'; readonly key: DocumentKey; readonly because: string };
+
+export const CUSTODY_EVENTS = [
+  'custody-mode',
+  'visit',
+  'visit-ended',
+  'token-held',
+  'token-spent',
+  'claim-taken-over',
+  'overdue',
+] as const satisfies readonly CustodyEvent['type'][];
+
+export interface CustodyCounts {
+  readonly visits: Readonly<Record<Outcome, number>>;
+  /** Sealed files that came back whole. */
+  readonly echoes: number;
+  readonly takenOver: number;
+}

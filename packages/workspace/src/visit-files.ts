@@ -1,0 +1,61 @@
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { checkFormat, CURRENT_FORMAT, type DocumentKey, type Visit, type VisitJournal } from '@tokenmirror/core';
+import { replaceFile, syncDirectory } from '@tokenmirror/files';
+
+const FOLDER = 'visits';
+
+/** The visits of a workspace, one small file each below the state directory. They name tokens by keyed hashes only. */
+export class VisitFiles implements VisitJournal {
+  readonly isNew: boolean;
+  readonly #directory: string;
+  readonly #visits = new Map<DocumentKey, Visit>();
+
+  /** Those of another cluster, or another store, are none. @throws TokenmirrorError FORMAT_NEWER, FORMAT_DAMAGED */
+  constructor(stateDir: string, owner: string) {
+    this.#directory = join(stateDir, FOLDER, nameOf(owner));
+    this.isNew = mkdirSync(this.#directory, { recursive: true, mode: 0o700 }) !== undefined;
+    for (const name of readdirSync(this.#directory)) {
+      if (!name.endsWith('.json')) continue;
+      const path = join(this.#directory, name);
+      const visit = parse(readFileSync(path, 'utf8'), path);
+      this.#visits.set(visit.key, visit);
+    }
+  }
+
+  all(): Iterable<Visit> {
+    return this.#visits.values();
+  }
+
+  async set(visit: Visit): Promise<void> {
+    await replaceFile(this.#pathOf(visit.key), JSON.stringify({ ...CURRENT_FORMAT, ...visit }));
+    await syncDirectory(this.#directory);
+    this.#visits.set(visit.key, visit);
+  }
+
+  async delete(key: DocumentKey): Promise<void> {
+    await rm(this.#pathOf(key), { force: true });
+    this.#visits.delete(key);
+  }
+
+  #pathOf(key: DocumentKey): string {
+    return join(this.#directory, `${nameOf(key)}.json`);
+  }
+}
+
+function nameOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 24);
+}
+
+function parse(text: string, path: string): Visit {
+  let found: unknown;
+  try {
+    found = JSON.parse(text);
+  } catch {
+    found = undefined;
+  }
+  checkFormat(found, `the record of a visit in ${path}`);
+  return found as Visit;
+}

@@ -1,0 +1,44 @@
+import { parseArgs } from 'node:util';
+import { play } from './play.js';
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '100' },
+    first: { type: 'string', default: '1' },
+    trace: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+if (values.help) {
+  process.stdout.write(
+    'npm run simulate -- --seeds N [--first M] [--trace]\n\nPlays N random schedules, from seed M on. A seed replays exactly; with --trace it prints what happens.\n',
+  );
+  process.exit(0);
+}
+
+const started = performance.now();
+const [first, seeds] = [Number(values.first), Number(values.seeds)];
+let failed = 0;
+let rotations = 0;
+const causes = new Map<string, number>();
+const events = new Map<string, number>();
+for (let seed = first; seed < first + seeds; seed += 1) {
+  const trace = values.trace ? { trace: (line: string) => process.stdout.write(`${line}\n`) } : {};
+  const outcome = await play(seed, trace);
+  rotations += outcome.rotations;
+  for (const [cause, count] of outcome.causes) causes.set(cause, (causes.get(cause) ?? 0) + count);
+  for (const [event, count] of outcome.events) events.set(event, (events.get(event) ?? 0) + count);
+  if (outcome.failures.length === 0) continue;
+  failed += 1;
+  process.stdout.write(
+    `seed ${String(seed)} failed:\n${outcome.failures.map(({ at, what }) => `  at ${(at / 1000).toFixed(3)} s: ${what}\n`).join('')}`,
+  );
+}
+const seconds = (performance.now() - started) / 1000;
+process.stdout.write(
+  `${String(seeds)} schedules, ${String(failed)} failed, ${String(rotations)} refreshes, ${(seeds / seconds).toFixed(1)} schedules/s\n` +
+    `tokens presented twice, by cause: ${[...causes].map(([cause, count]) => `${cause} ${String(count)}`).join(', ') || 'none'}\n` +
+    `events: ${[...events].map(([event, count]) => `${event} ${String(count)}`).join(', ')}\n`,
+);
+process.exit(failed === 0 ? 0 : 1);

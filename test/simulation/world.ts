@@ -1,0 +1,296 @@
+import { readDocument, type CustodyEvent, type DocumentKey, type EngineEvent, type RecordKey } from '@tokenmirror/core';
+import type { Flavour } from '@tokenmirror/testkit';
+import { SEALED, SimHost } from './sim-host.js';
+import { SimProvider, type Presentation } from './sim-provider.js';
+import { SimServer } from './sim-store.js';
+import { randomFrom, VirtualTime } from './virtual-time.js';
+
+/** Why a token was presented twice although every rule was kept. Detected by the model, never by hand. */
+export type Cause = 'the answer was lost' | 'a replica vanished' | 'an old copy was put in' | 'the store went back in time';
+
+export interface Failure {
+  readonly at: number;
+  readonly what: string;
+}
+
+export interface WorldOptions {
+  readonly seed: number;
+  readonly custody: 'auto' | 'on';
+  readonly flavour: Flavour;
+  /** Prints what happens. */
+  readonly trace?: ((line: string) => void) | undefined;
+}
+
+type Fields = Record<string, unknown>;
+
+export const MINUTE = 60_000;
+export const HOUR = 60 * MINUTE;
+const LEAD_S = 4 * 3600 + 600;
+
+/** Everything that is simulated, and what must be true of it. */
+export class World {
+  readonly time = new VirtualTime();
+  readonly random: () => number;
+  readonly options: WorldOptions;
+  readonly server: SimServer;
+  readonly provider: SimProvider;
+  readonly hosts: SimHost[] = [];
+  readonly failures: Failure[] = [];
+  readonly causes = new Map<Cause, number>();
+  readonly events = new Map<string, number>();
+  readonly answers = new Map<number, number>();
+  /** The last value of a note that a person gave, by path, and when. */
+  readonly notes = new Map<string, { readonly value: string; readonly at: number; readonly isCertain: boolean }>();
+  readonly deleted = new Map<string, number>();
+  /** Tokens that a person copied about. */
+  readonly copied = new Set<string>();
+  readonly takenOver = new Set<string>();
+  restoredAt: number | undefined;
+  #serial = 0;
+
+  constructor(options: WorldOptions) {
+    this.options = options;
+    this.random = randomFrom(options.seed);
+    this.server = new SimServer(this.time, this.random);
+    this.provider = new SimProvider(this.time, this.random, (presentation) => {
+      this.#judge(presentation);
+    });
+    this.liveFor(10 * MINUTE);
+  }
+
+  /** For how long a fresh grant is left alone by custody. */
+  liveFor(ms: number): void {
+    this.provider.provider.lifetimes.claude = LEAD_S + Math.round(ms / 1000);
+  }
+
+  addHost(more: Partial<Pick<SimHost['parts'], 'isRefresher' | 'skewMs' | 'custody'>> = {}): SimHost {
+    const { time, random, server, provider } = this;
+    const host = new SimHost({
+      name: `R${String(this.hosts.length + 1)}`,
+      time,
+      random,
+      server,
+      provider,
+      flavour: this.options.flavour,
+      custody: this.options.custody,
+      isRefresher: true,
+      skewMs: 0,
+      ...more,
+      emit: (which, event) => {
+        this.#heard(which, event);
+      },
+      failed: (which, error) => {
+        this.fail(`the daemon of ${which.name} ended: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+      },
+    });
+    this.hosts.push(host);
+    return host;
+  }
+
+  start(host: SimHost): void {
+    host.startDaemon();
+    host.startProxy();
+  }
+
+  say(line: string): void {
+    this.options.trace?.(`${(this.time.now / 1000).toFixed(3).padStart(10)} ${line}`);
+  }
+
+  fail(what: string): void {
+    if (this.failures.some((failure) => failure.what === what)) return;
+    this.say(`FAILURE ${what}`);
+    this.failures.push({ at: this.time.now, what });
+  }
+
+  /** Runs for a while, with every invariant watched. */
+  async run(ms: number): Promise<void> {
+    await this.time.runUntil(this.time.now + ms, () => {
+      this.#watch();
+    });
+  }
+
+  /** A fresh login, as CLIProxyAPI writes it. */
+  login(host: SimHost, path: string, more: Fields = {}): void {
+    const email = `${path.replace('.json', '')}@example.com`;
+    const { access_token, refresh_token, expires_in } = this.provider.provider.issue('claude', email);
+    const instant = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
+    const now = host.disk.now;
+    const fields = {
+      access_token,
+      disabled: false,
+      email,
+      expired: instant(now + expires_in * 1000),
+      last_refresh: instant(now),
+      refresh_token,
+      type: 'claude',
+    };
+    this.say(`${host.name} logs in ${path} (${refresh_token})`);
+    this.deleted.delete(path);
+    this.notes.delete(path);
+    host.disk.put(path, JSON.stringify({ ...fields, ...more }));
+  }
+
+  edit(host: SimHost, path: string): void {
+    const value = `note-${String((this.#serial += 1))}`;
+    const before = this.notes.get(path);
+    let shown: unknown;
+    const isEdited = host.edit(path, (fields) => {
+      shown = fields['note'];
+      return { ...fields, note: value };
+    });
+    if (!isEdited) return;
+    this.say(`${host.name} edits ${path}: ${value}`);
+    // Who edits what another has edited meanwhile may lose: then the value is in the history.
+    const isCertain = shown === before?.value && this.stored(path)?.['note'] === before?.value;
+    this.notes.set(path, { value, at: this.time.now, isCertain });
+  }
+
+  deleteFile(host: SimHost, path: string): void {
+    if (host.disk.read(path) === undefined) return;
+    this.say(`${host.name} deletes ${path}`);
+    host.disk.remove(path);
+    this.deleted.set(path, this.time.now);
+    this.notes.delete(path);
+  }
+
+  async clientAsks(host: SimHost): Promise<void> {
+    const status = await host.ask();
+    if (status !== undefined) this.answers.set(status, (this.answers.get(status) ?? 0) + 1);
+  }
+
+  stored(path: string): Fields | undefined {
+    const content = this.server.content(`auths/${path}` as DocumentKey);
+    return content === undefined ? undefined : (JSON.parse(content) as Fields);
+  }
+
+  get paths(): string[] {
+    return [...this.server.state.rows.keys()].filter((key) => key.startsWith('auths/')).map((key) => key.slice('auths/'.length));
+  }
+
+  /** Claims that somebody holds. */
+  get heldClaims(): { readonly key: string; readonly replica: string; readonly state: string; readonly document: string }[] {
+    return [...this.server.state.rows].flatMap(([key, { content }]) => {
+      if (!key.startsWith('claims/') || content === null) return [];
+      const claim = JSON.parse(content) as { replica: string; state: string; document: string };
+      return claim.state === 'open' || claim.state === 'sealed' ? [{ key, ...claim }] : [];
+    });
+  }
+
+  get mode(): { readonly mode: string; readonly replica?: string; readonly handover?: string } | undefined {
+    const content = this.server.content('custody/mode' as RecordKey);
+    return content === undefined ? undefined : (JSON.parse(content) as { mode: string });
+  }
+
+  /** Which hosts' living proxies know each refresh token, in memory or on its way. */
+  knowers(): Map<string, Set<SimHost>> {
+    const known = new Map<string, Set<SimHost>>();
+    const note = (token: string, host: SimHost): void => {
+      if (token === '') return;
+      known.set(token, (known.get(token) ?? new Set()).add(host));
+    };
+    for (const host of this.hosts) {
+      if (host.proxy === undefined) continue;
+      for (const { fields } of host.proxy.program.credentials)
+        if (typeof fields['refresh_token'] === 'string') note(fields['refresh_token'], host);
+      for (const [{ token, host: name }, process] of this.provider.inFlight) {
+        if (name === host.name && process === host.proxy.process) note(token, host);
+      }
+    }
+    return known;
+  }
+
+  #watch(): void {
+    for (const [token, hosts] of this.knowers()) {
+      if (hosts.size < 2 || this.copied.has(token) || !this.provider.provider.isCurrent(token) || this.restoredAt !== undefined) continue;
+      if ([...hosts].some(({ name }) => this.takenOver.has(`${this.pathOf(token)} ${name}`))) continue;
+      this.fail(`the proxies of ${[...hosts].map(({ name }) => name).join(' and ')} know one living refresh token (${token})`);
+    }
+  }
+
+  #judge(again: Presentation): void {
+    const first = this.provider.presented.find(({ token, issued }) => token === again.token && issued !== undefined);
+    const cause = this.#causeOf(first, again);
+    if (cause === undefined) {
+      this.fail(
+        `${again.host} presented ${again.token} again, which ${first === undefined ? 'nobody' : `${first.host} (run ${String(first.run)}) at ${(first.at / 1000).toFixed(3)}`} had used`,
+      );
+    } else this.causes.set(cause, (this.causes.get(cause) ?? 0) + 1);
+    this.say(`reuse of ${again.token} by ${again.host}: ${cause ?? 'no cause'}`);
+  }
+
+  #causeOf(first: Presentation | undefined, again: Presentation): Cause | undefined {
+    if (this.copied.has(again.token)) return 'an old copy was put in';
+    if (first !== undefined && !first.isAnswered) return 'the answer was lost';
+    if (first !== undefined && this.provider.unwritten.has(first)) return 'the answer was lost';
+    if (this.restoredAt !== undefined && first !== undefined && first.at < this.restoredAt) return 'the store went back in time';
+    if (first !== undefined && this.takenOver.has(`${this.pathOf(again.token)} ${first.host}`)) return 'a replica vanished';
+    return undefined;
+  }
+
+  pathOf(token: string): string {
+    return `${this.provider.provider.emailOf(token)?.replace('@example.com', '') ?? '?'}.json`;
+  }
+
+  #heard(host: SimHost, event: EngineEvent | CustodyEvent): void {
+    this.events.set(event.type, (this.events.get(event.type) ?? 0) + 1);
+    if (event.type === 'visit-ended') this.events.set(`visit ${event.outcome}`, (this.events.get(`visit ${event.outcome}`) ?? 0) + 1);
+    if (event.type === 'claim-taken-over') this.takenOver.add(`${event.key.slice('auths/'.length)} ${event.replica}`);
+    if (this.options.trace !== undefined) this.say(`${host.name} ${JSON.stringify(event)}`);
+  }
+
+  /** What must be so once everything is well and quiet. */
+  checkRest(): void {
+    const { provider } = this.provider;
+    for (const path of this.paths) {
+      const stored = this.stored(path);
+      const token = String(stored?.['refresh_token']);
+      const isDead = this.isDead(path);
+      if (stored === undefined) {
+        for (const host of this.living) if (host.disk.read(path) !== undefined) this.fail(`${path} was deleted and stands at ${host.name}`);
+        continue;
+      }
+      const text = this.server.content(`auths/${path}` as DocumentKey) ?? '';
+      const reading = readDocument(`auths/${path}` as DocumentKey, text);
+      const { mode, replica } = this.mode ?? {};
+      for (const host of isDead ? [] : this.living) {
+        const isWhole = mode === 'alone' && replica === host.name;
+        const expected =
+          reading.state === 'document' ? (isWhole ? reading.document : SEALED.present(reading.document, undefined)) : undefined;
+        const found = host.disk.read(path);
+        const isSame =
+          found !== undefined && expected?.kind === 'credential' && canonical(JSON.parse(found)) === canonical(expected.fields);
+        if (!isSame) this.fail(`${path} at ${host.name} is not as the store has it: ${found ?? 'absent'} / ${text}`);
+      }
+      if (isDead && this.causes.size === 0) this.fail(`${path} is dead without a cause`);
+      if (!isDead && !provider.isCurrent(token) && this.causes.size === 0) this.fail(`the store has no living refresh token for ${path}`);
+      if (!isDead && Date.parse(String(stored['expired'])) < this.server.now)
+        this.fail(`${path} was not refreshed: it ended ${String(stored['expired'])}`);
+      const note = this.notes.get(path);
+      if (note?.isCertain === true && stored['note'] !== note.value)
+        this.fail(`the note of ${path} is ${String(stored['note'])}, not ${note.value}`);
+    }
+    const vanished = new Set(this.hosts.filter(({ isUp }) => !isUp).map(({ name }) => name));
+    for (const claim of this.heldClaims) {
+      if (!vanished.has(claim.replica) && !this.isDead(claim.document.slice('auths/'.length)))
+        this.fail(`a claim is still held: ${JSON.stringify(claim)}`);
+    }
+    if (this.mode?.handover !== undefined && !vanished.has(this.mode.handover)) this.fail(`${this.mode.handover} did not hand over`);
+  }
+
+  /** True for a credential that the provider refuses for good; it is tried again now and then. */
+  isDead(path: string): boolean {
+    return this.provider.provider.isRevoked(String(this.stored(path)?.['refresh_token']));
+  }
+
+  get living(): SimHost[] {
+    return this.hosts.filter(({ isUp }) => isUp);
+  }
+}
+
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, inner: unknown) =>
+    typeof inner === 'object' && inner !== null && !Array.isArray(inner)
+      ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : inner,
+  );
+}
