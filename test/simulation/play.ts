@@ -61,12 +61,15 @@ async function rest(world: World): Promise<void> {
   for (const host of world.living) {
     Object.assign(host.weather, { isCut: false, lostRequests: 0, lostReplies: 0 });
     for (const { process } of [host.daemon, host.proxy].filter((each) => each !== undefined)) if (process.isFrozen) process.thaw();
+    if (host.daemon?.isStopping === true) host.killDaemon();
     world.start(host);
   }
-  const hasVanished = world.hosts.some(({ isUp }) => !isUp);
-  await world.run(hasVanished ? 8 * HOUR : 30 * MINUTE);
+  const hasVanished = world.hosts.some(({ isVanished }) => isVanished);
+  await world.run(hasVanished ? 7 * HOUR : 20 * MINUTE);
   world.liveFor(8 * HOUR);
-  await world.run(30 * MINUTE);
+  await world.run(20 * MINUTE);
+  for (let n = 0; n < 30 && world.heldClaims.some(({ replica }) => world.living.some(({ name }) => name === replica)); n += 1)
+    await world.run(MINUTE);
   world.checkRest();
   const writes = world.server.writes;
   await world.run(3 * MINUTE);
@@ -80,10 +83,12 @@ type Fault = readonly [weight: number, run: (host: SimHost) => void];
 class Storm {
   readonly #world: World;
   readonly #end: number;
+  readonly #mayRestore: boolean;
 
   constructor(world: World, end: number) {
     this.#world = world;
     this.#end = end;
+    this.#mayRestore = world.options.seed % 10 === 0;
   }
 
   begin(): void {
@@ -234,6 +239,75 @@ class Storm {
           provider.provider.trouble.tokenErrors = { status: 503, times: Math.floor(random() * 3) };
           later(some(MINUTE, 5 * MINUTE), () => {
             Object.assign(provider.trouble, { lostRequests: 0, lostReplies: 0, slowMs: 0 });
+          });
+        },
+      ],
+      [
+        world.options.seed % 5 === 0 ? 1 : 0,
+        (host) => {
+          if (world.living.length < 3) return;
+          world.say(`${host.name} vanishes`);
+          host.killDaemon();
+          host.killProxy();
+          host.isVanished = true;
+        },
+      ],
+      [
+        0.4,
+        (host) => {
+          if (world.living.length < 3) return;
+          world.say(`${host.name} leaves`);
+          host.hasLeft = true;
+          void host.stopDaemon();
+          host.killProxy();
+        },
+      ],
+      [
+        0.6,
+        () => {
+          if (world.hosts.length > 6) return;
+          const host = world.addHost();
+          world.say(`${host.name} joins`);
+          world.start(host);
+        },
+      ],
+      [
+        0.6,
+        (host) => {
+          world.say(`${host.name} loses its state`);
+          host.killDaemon();
+          host.loseState();
+          host.startDaemon();
+        },
+      ],
+      [
+        0.3,
+        (host) => {
+          const old = world.logins[Math.floor(random() * world.logins.length)];
+          if (old === undefined) return;
+          world.copied.add((JSON.parse(old.text) as { refresh_token: string }).refresh_token);
+          world.copyIn(host, old.path, old.text);
+        },
+      ],
+      [
+        0.5,
+        (host) => {
+          world.login(host, 'd.json');
+          const login = world.logins.at(-1);
+          if (login !== undefined)
+            later(random() * 5000, () => {
+              if (host.isUp) world.copyIn(host, 'twin.json', login.text);
+            });
+        },
+      ],
+      [
+        this.#mayRestore ? 0.3 : 0,
+        () => {
+          const copy = server.copy();
+          later(some(MINUTE, 20 * MINUTE), () => {
+            world.say('the store goes back in time');
+            world.restoredAt = time.now;
+            server.restore(copy);
           });
         },
       ],

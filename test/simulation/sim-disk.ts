@@ -1,5 +1,5 @@
 import type { Disk } from '@tokenmirror/testkit';
-import type { SimProcess} from './virtual-time.js';
+import type { SimProcess } from './virtual-time.js';
 import { type VirtualTime } from './virtual-time.js';
 
 /** One file: replaced by a rename, changed by a write in place. Times are of the host's clock, in ms. */

@@ -46,12 +46,13 @@ export class SimHost {
   readonly weather: Weather = { isCut: false, lostRequests: 0, lostReplies: 0 };
   readonly #bases = new Map<DocumentKey, Base>();
   readonly #visits = new Map<DocumentKey, Visit>();
-  #hasJournal = false;
+  #isComplete = false;
   daemon: { readonly process: SimProcess; readonly engine: Engine; readonly custodian: Custodian; isStopping: boolean } | undefined;
   proxy: { readonly process: SimProcess; readonly program: CliProxy; readonly run: number } | undefined;
   /** Gone for good, with its disk. */
   isVanished = false;
   hasLeft = false;
+  hasLostState = false;
   #runs = 0;
 
   constructor(parts: HostParts) {
@@ -177,9 +178,10 @@ export class SimHost {
   }
 
   loseState(): void {
+    this.hasLostState = true;
     this.#bases.clear();
     this.#visits.clear();
-    this.#hasJournal = false;
+    this.#isComplete = false;
   }
 
   async #liveness(process: SimProcess): Promise<Liveness> {
@@ -210,10 +212,15 @@ export class SimHost {
   }
 
   #journalOf(process: SimProcess): VisitJournal {
-    const isNew = !this.#hasJournal;
-    this.#hasJournal = true;
+    const isComplete = (): boolean => this.#isComplete;
     return {
-      isNew,
+      get isComplete() {
+        return isComplete();
+      },
+      complete: async () => {
+        await process.step(0.2);
+        this.#isComplete = true;
+      },
       all: () => [...this.#visits.values()],
       set: async (visit) => {
         await process.step(0.2);

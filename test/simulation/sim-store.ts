@@ -43,6 +43,8 @@ export class SimServer {
   /** Besides those by which replicas say that they are there. */
   writes = 0;
   requests = 0;
+  /** Told of every write. */
+  wrote: (key: StoreKey, content: string | null, author: string) => void = () => undefined;
   readonly kept = new Map<DocumentKey, { readonly at: number; readonly content: string; readonly reason: string }[]>();
   readonly #time: VirtualTime;
   readonly #random: () => number;
@@ -102,7 +104,7 @@ export class SimServer {
       now: () => call(() => this.now),
       list: (since) => call(() => this.#list(since)),
       read: (keys) => call(() => this.#read(keys)),
-      write: (changes) => call(() => changes.map((change) => this.#write(change))),
+      write: (changes, author) => call(() => changes.map((change) => this.#write(change, author))),
       close: () => Promise.resolve(),
       watch: (hint) => {
         const listener = { process, weather, hint };
@@ -161,7 +163,7 @@ export class SimServer {
     );
   }
 
-  #write({ key, expected, content, lineage }: Change): WriteOutcome {
+  #write({ key, expected, content, lineage }: Change, author: string): WriteOutcome {
     const { rows } = this.state;
     const before = rows.get(key);
     if ((before === undefined ? 'absent' : revisionOf(before)) !== expected) return { status: 'refused' };
@@ -170,6 +172,7 @@ export class SimServer {
     if (before?.content != null && key.startsWith('auths/')) this.#archive(key as DocumentKey, before.content, 'replaced');
     const row = { revision: this.state.sequence, content, lineage };
     rows.set(key, row);
+    this.wrote(key, content, author);
     for (const { process, weather, hint } of this.#listeners) {
       if (!weather.isCut && !this.isDown && !process.isDead) this.#time.after(this.#latency(), hint, process);
     }

@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
@@ -6,23 +6,32 @@ import { checkFormat, CURRENT_FORMAT, type DocumentKey, type Visit, type VisitJo
 import { replaceFile, syncDirectory } from '@tokenmirror/files';
 
 const FOLDER = 'visits';
+const COMPLETE = 'complete';
 
 /** The visits of a workspace, one small file each below the state directory. They name tokens by keyed hashes only. */
 export class VisitFiles implements VisitJournal {
-  readonly isNew: boolean;
   readonly #directory: string;
   readonly #visits = new Map<DocumentKey, Visit>();
 
   /** Those of another cluster, or another store, are none. @throws TokenmirrorError FORMAT_NEWER, FORMAT_DAMAGED */
   constructor(stateDir: string, owner: string) {
     this.#directory = join(stateDir, FOLDER, nameOf(owner));
-    this.isNew = mkdirSync(this.#directory, { recursive: true, mode: 0o700 }) !== undefined;
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     for (const name of readdirSync(this.#directory)) {
       if (!name.endsWith('.json')) continue;
       const path = join(this.#directory, name);
       const visit = parse(readFileSync(path, 'utf8'), path);
       this.#visits.set(visit.key, visit);
     }
+  }
+
+  get isComplete(): boolean {
+    return existsSync(join(this.#directory, COMPLETE));
+  }
+
+  async complete(): Promise<void> {
+    await replaceFile(join(this.#directory, COMPLETE), '');
+    await syncDirectory(this.#directory);
   }
 
   all(): Iterable<Visit> {

@@ -127,10 +127,11 @@ export class Custodian implements Custody {
       this.#noteMode(await joinCluster(store, replicaId, options));
     }
     if (this.#visits.all().length === 0) this.#visits.restore();
-    if (journal.isNew && !this.#isAlone) {
+    if (!journal.isComplete) {
       for (const [token, claim] of await this.#claims.held()) {
         if (claim.replica === replicaId) await this.#visits.adopt(claim.document, claim.nonce, token);
       }
+      await journal.complete();
     }
     if (!this.#isAlone) await this.#readFiles();
     this.#schedule.start();
@@ -185,7 +186,7 @@ export class Custodian implements Custody {
     if (before === undefined) {
       const taking = await this.#visits.claim(key, token, { because, phase: 'claiming', expires: expiryOf(stored.fields) });
       if (taking.status === 'spent') await this.#afterSpent(key, entry, taking.claim);
-      if (taking.status === 'held') this.#schedule.isHeld(key, taking.claim);
+      if (taking.status === 'held') await this.#isHeld(key, token, taking.claim);
       if (taking.status !== 'taken') return;
       if (taking.from !== undefined) this.#schedule.tookOver(key, taking.from);
       open = this.#visits.get(key);
@@ -241,6 +242,10 @@ export class Custodian implements Custody {
       this.#visits.unsealed(key, true);
       return shown;
     }
+    if (open?.visit.phase === 'waiting' && this.#hasLost(stored, local)) {
+      await this.#visits.enter(open, 'sealing');
+      return this.#sealing.present(stored, local);
+    }
     const token = this.#tokenOf(shown);
     if (open !== undefined || token === undefined || (local !== undefined && this.#tokenOf(local) === token)) return shown;
     if (await this.#confirmations.add(token)) return shown;
@@ -253,6 +258,12 @@ export class Custodian implements Custody {
     if (open === undefined) return;
     if (!isWritten && open.visit.phase === 'waiting' && open.visit.because !== 'found') this.#visits.unsealed(key, false);
     if (isWritten && open.visit.phase === 'sealing') this.#engine.look(key);
+  }
+
+  /** True for a file whose grant is not the one that was agreed on. */
+  #hasLost(stored: Document, local: Document | undefined): boolean {
+    if (stored.kind !== 'credential' || local?.kind !== 'credential' || this.#tokenOf(local) === undefined) return false;
+    return this.#fingerprintOf(stored) !== this.#fingerprintOf(local);
   }
 
   /** A token that stands in the workspace is known to the proxy: it has to be ours. */
@@ -348,6 +359,13 @@ export class Custodian implements Custody {
     const written = await this.#twins.give(key, document, replaced, replacedGrant);
     for (const twin of written) this.#engine.look(twin);
     await this.#visits.closeReplaced(open);
+  }
+
+  /** Somebody may know the token: this replica too, if its journal was lost, or its claim came back with a store that was restored. */
+  async #isHeld(key: DocumentKey, token: TokenId, claim: Claim): Promise<void> {
+    const isOrphan = claim.replica === this.#parts.replicaId && this.#visits.get(claim.document)?.visit.nonce !== claim.nonce;
+    if (isOrphan) await this.#visits.adopt(claim.document, claim.nonce, token);
+    else this.#schedule.isHeld(key, claim);
   }
 
   /** A document whose token was used in the visit of another one: the same account under two names. */

@@ -126,8 +126,9 @@ export class VisitSchedule {
 
   /** Another replica may know the token. */
   isHeld(key: DocumentKey, claim: Claim): void {
-    this.#parts.emit({ type: 'token-held', key, replica: claim.replica });
-    this.#obstacles.set(key, `the replica ${claim.replica} holds its claim (${claim.state})`);
+    const obstacle = `the replica ${claim.replica} holds its claim (${claim.state})`;
+    if (this.#obstacles.get(key) !== obstacle) this.#parts.emit({ type: 'token-held', key, replica: claim.replica });
+    this.#obstacles.set(key, obstacle);
     this.#notBefore.set(key, this.#parts.clock.monotonic() + HELD_RECHECK_MS);
   }
 

@@ -25,6 +25,8 @@ export interface Visit {
   readonly began: number;
   /** What the proxy may know, claimed under the nonce. */
   readonly tokens: readonly TokenId[];
+  /** What is being claimed; whether it was is not known yet. */
+  readonly claiming: readonly TokenId[];
   /** What a push replaces, or replaced: to be closed as soon as the store has the new grant. */
   readonly replaced: readonly TokenId[];
   /** What was written into the workspace to be refreshed. No token is written there twice while it is claimed: the second copy could meet a refresh in flight. */
@@ -35,8 +37,10 @@ export interface Visit {
 
 /** The visits of one workspace, durable. Reads are from memory. */
 export interface VisitJournal {
-  /** True when nothing was ever kept here: then claims may be held that it does not know. */
-  readonly isNew: boolean;
+  /** False until `complete` was called once: then claims may be held that it does not know. */
+  readonly isComplete: boolean;
+  /** It knows every claim of this replica from now on. */
+  complete(): Promise<void>;
   all(): Iterable<Visit>;
   /** Durable when resolved. */
   set(visit: Visit): Promise<void>;

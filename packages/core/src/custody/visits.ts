@@ -79,13 +79,14 @@ export class Visits {
   ): Promise<Taking> {
     const before = this.#open.get(key);
     const start = before?.visit ?? this.#new(key, how.because, 'claiming');
-    const open = await this.#note({ ...start, tokens: [...start.tokens.filter((known) => known !== token), token] });
+    const others = start.claiming.filter((each) => each !== token);
+    const open = await this.#note({ ...start, claiming: [...others, token] });
     const taking = await this.#parts.claims.take(token, this.purposeOf(open, how.expires), how.isNew);
     if (taking.status === 'taken') {
-      const visit = { ...open.visit, phase: how.phase };
+      const visit = { ...start, phase: how.phase, claiming: others, tokens: [...start.tokens.filter((known) => known !== token), token] };
       await this.#note(visit, { claimedAt: this.#parts.clock.monotonic(), renewedAt: this.#parts.clock.monotonic() });
     } else if (before === undefined) await this.#forget(key);
-    else await this.#note(before.visit);
+    else await this.#note({ ...start, claiming: others });
     return taking;
   }
 
@@ -140,7 +141,8 @@ export class Visits {
   /** Lets the claims go: the token that the store holds is free, any other is spent. */
   async release(open: OpenVisit, stored: TokenId | undefined, outcome = open.outcome): Promise<void> {
     const { claims } = this.#parts;
-    for (const token of open.visit.tokens) await claims.move(token, this.purposeOf(open), token === stored ? 'free' : 'spent');
+    const { tokens, claiming } = open.visit;
+    for (const token of [...tokens, ...claiming]) await claims.move(token, this.purposeOf(open), token === stored ? 'free' : 'spent');
     await this.#end(open, outcome);
   }
 
@@ -192,6 +194,6 @@ export class Visits {
   #new(key: DocumentKey, because: Reason, phase: Phase): Visit {
     const { random, clock } = this.#parts;
     const nonce = Array.from({ length: 4 }, () => Math.floor(random() * 2 ** 32).toString(36)).join('');
-    return { key, nonce, because, phase, began: clock.now(), tokens: [], replaced: [] };
+    return { key, nonce, because, phase, began: clock.now(), tokens: [], claiming: [], replaced: [] };
   }
 }
