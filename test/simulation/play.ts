@@ -64,11 +64,15 @@ async function rest(world: World): Promise<void> {
     if (host.daemon?.isStopping === true) host.killDaemon();
     world.start(host);
   }
-  const hasVanished = world.hosts.some(({ isVanished }) => isVanished);
-  await world.run(hasVanished ? 7 * HOUR : 20 * MINUTE);
+  const isHeldByOthers = world.heldClaims.some(({ replica }) => !world.living.some(({ name }) => name === replica));
+  await world.run(isHeldByOthers ? 7 * HOUR : 20 * MINUTE);
   world.liveFor(8 * HOUR);
   await world.run(20 * MINUTE);
-  for (let n = 0; n < 30 && world.heldClaims.some(({ replica }) => world.living.some(({ name }) => name === replica)); n += 1)
+  for (
+    let n = 0;
+    n < 30 && world.restoredAt === undefined && world.heldClaims.some(({ replica }) => world.living.some(({ name }) => name === replica));
+    n += 1
+  )
     await world.run(MINUTE);
   world.checkRest();
   const writes = world.server.writes;

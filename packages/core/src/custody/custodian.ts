@@ -22,7 +22,7 @@ import type { CustodianOptions, Custody, CustodyEngine, Meeting } from './custod
 import { DueBook } from './due-book.js';
 import type { ProviderPolicy } from './provider-policy.js';
 import type { Liveness } from './quiet-clock.js';
-import { Twins } from './twins.js';
+import { isOtherAccount, Twins } from './twins.js';
 import { VisitSchedule } from './visit-schedule.js';
 import { Visits, type OpenVisit } from './visits.js';
 import type { VisitJournal } from './visit.js';
@@ -184,7 +184,12 @@ export class Custodian implements Custody {
     const before = this.#visits.get(key);
     let open: OpenVisit | undefined;
     if (before === undefined) {
-      const taking = await this.#visits.claim(key, token, { because, phase: 'claiming', expires: expiryOf(stored.fields) });
+      const taking = await this.#visits.claim(key, token, {
+        because,
+        phase: 'claiming',
+        expires: expiryOf(stored.fields),
+        account: this.#accountOf(stored),
+      });
       if (taking.status === 'spent') await this.#afterSpent(key, entry, taking.claim);
       if (taking.status === 'held') await this.#isHeld(key, token, taking.claim);
       if (taking.status !== 'taken') return;
@@ -205,8 +210,8 @@ export class Custodian implements Custody {
     if (look.stored !== undefined) this.#note(key, look.stored);
     else this.#due.forget(key);
     let met: Observed = observed;
-    if (look.fileToken !== undefined && !(this.#isAlone && this.#visits.get(key) === undefined)) {
-      const meeting = await this.#meetToken(look, look.fileToken);
+    if (look.file !== undefined && look.fileToken !== undefined && !(this.#isAlone && this.#visits.get(key) === undefined)) {
+      const meeting = await this.#meetToken(look, look.file, look.fileToken);
       if ('verdict' in meeting) return meeting;
       met = meeting.goOn;
     }
@@ -219,10 +224,11 @@ export class Custodian implements Custody {
     const open = this.#visits.get(observed.key);
     const token = this.#tokenOf(document);
     if (open === undefined || token === undefined) return;
-    const { storedToken } = this.#lookOf(observed);
-    const replaced = [...new Set([...open.visit.tokens, ...(storedToken === undefined ? [] : [storedToken])])].filter(
-      (each) => each !== token,
-    );
+    const { stored, storedToken } = this.#lookOf(observed);
+    if (token === storedToken || document.kind !== 'credential') return;
+    const isSuccessor = stored !== undefined && storedToken !== undefined && !isOtherAccount(stored.fields, document.fields);
+    const before = isSuccessor ? [...open.visit.succeeded, storedToken] : open.visit.succeeded;
+    const replaced = [...new Set(before)].filter((each) => each !== token);
     if (replaced.length === 0) return;
     const grant = observed.remote.state === 'document' ? observed.remote.digest.fingerprint : undefined;
     await this.#visits.willReplace(open, replaced, grant);
@@ -267,11 +273,11 @@ export class Custodian implements Custody {
   }
 
   /** A token that stands in the workspace is known to the proxy: it has to be ours. */
-  async #meetToken(look: Look, token: TokenId): Promise<Meeting> {
-    const { key, observed, file, stored, storedToken, lineage } = look;
+  async #meetToken(look: Look, file: CredentialDocument, token: TokenId): Promise<Meeting> {
+    const { key, observed, stored, storedToken, lineage } = look;
     const goOn: Meeting = { goOn: observed };
     const open = this.#visits.get(key);
-    const isOld = isStale(file && this.#fingerprintOf(file), lineage);
+    const isOld = isStale(this.#fingerprintOf(file), lineage);
     if (open?.visit.tokens.includes(token) === true || isOld) {
       if (open?.visit.phase === 'quiet') {
         this.#schedule.echoed();
@@ -285,11 +291,12 @@ export class Custodian implements Custody {
       else this.#parts.emit({ type: 'token-held', key, replica: handover });
       return goOn;
     }
-    const isKept = file !== undefined && this.#parts.policy.sharingOf(file.fields) === 'unknown';
+    const isKept = this.#parts.policy.sharingOf(file.fields) === 'unknown';
     const how = {
       because: 'found',
       phase: isKept ? 'kept' : 'waiting',
-      expires: file && expiryOf(file.fields),
+      expires: expiryOf(file.fields),
+      account: this.#accountOf(file),
       isNew: token !== storedToken,
     } as const;
     const taking = await this.#visits.claim(key, token, how);
@@ -318,11 +325,11 @@ export class Custodian implements Custody {
     const isDeleted = observed.remote.state === 'deleted';
     switch (open.visit.phase) {
       case 'claiming':
-        await this.#visits.release(open, storedToken, 'let go');
+        await this.#visits.release(open, 'let go');
         return false;
       case 'unsealing':
         if (storedToken !== open.visit.unsealed || file === undefined || clock.monotonic() - open.claimedAt > FRESH_CLAIM_MS) {
-          await this.#visits.release(open, storedToken, 'let go');
+          await this.#visits.release(open, 'let go');
         }
         return false;
       case 'waiting': {
@@ -346,7 +353,7 @@ export class Custodian implements Custody {
         return open.isDeleted;
       case 'quiet':
         if (fileToken === undefined && open.sealedAt !== undefined && this.#schedule.isQuiet(open.sealedAt))
-          await this.#visits.release(open, storedToken);
+          await this.#visits.release(open);
         return open.isDeleted;
       case 'kept':
         if (fileToken === undefined) await this.#visits.sealed(open);
@@ -480,6 +487,10 @@ export class Custodian implements Custody {
     if (document.kind !== 'credential' || this.#parts.policy.sharingOf(document.fields) === 'reusable') return undefined;
     const token = refreshTokenOf(document.fields);
     return token === undefined ? undefined : this.#parts.hasher.tokenId(token);
+  }
+
+  #accountOf({ fields }: CredentialDocument): string {
+    return this.#parts.hasher.json('account', [fields['type'] ?? null, fields['email'] ?? null]);
   }
 
   #fingerprintOf(document: CredentialDocument): Fingerprint | undefined {

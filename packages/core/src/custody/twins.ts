@@ -47,7 +47,7 @@ export class Twins {
   async takeFrom(source: DocumentKey, key: DocumentKey, entry: Entry): Promise<boolean> {
     const found = (await this.#parts.store.read([source])).get(source);
     const [from, to] = [this.#read(source, found), this.#read(key, entry)];
-    if (from === undefined || to === undefined || !isSameAccount(from.fields, to.fields)) return false;
+    if (from === undefined || to === undefined || isOtherAccount(from.fields, to.fields)) return false;
     const spent = this.#parts.tokenOf(to);
     return this.#parts.tokenOf(from) !== spent && (await this.#write(key, from.fields, (token) => token === spent));
   }
@@ -61,14 +61,14 @@ export class Twins {
     });
   }
 
-  async #write(key: DocumentKey, grant: JsonObject, isReplaced: (token: TokenId) => boolean): Promise<boolean> {
+  async #write(key: DocumentKey, from: JsonObject, isReplaced: (token: TokenId) => boolean): Promise<boolean> {
     const { store, replicaId, hasher, hostSections, tokenOf } = this.#parts;
     for (let attempt = 0; attempt < TRIES; attempt += 1) {
       const entry = (await store.read([key])).get(key);
       const document = this.#read(key, entry);
       const token = document && tokenOf(document);
       if (entry === undefined || document === undefined || token === undefined || !isReplaced(token)) return false;
-      const next = credentialFrom(withGrantOf(document.fields, grant));
+      const next = credentialFrom(withGrantOf(document.fields, from));
       const lineage = extendLineage(entry.lineage, digestOf(next, hasher, hostSections).fingerprint);
       const [outcome] = await store.write([{ key, expected: entry.revision, content: next.text, lineage }], replicaId);
       if (outcome?.status === 'written') return true;
@@ -83,6 +83,8 @@ export class Twins {
   }
 }
 
-function isSameAccount(one: JsonObject, other: JsonObject): boolean {
-  return typeof one['email'] === 'string' && one['email'] === other['email'] && one['type'] === other['type'];
+/** True where two credentials say that they belong to different people or providers. */
+export function isOtherAccount(one: JsonObject, other: JsonObject): boolean {
+  const [mine, theirs] = [one['email'], other['email']];
+  return one['type'] !== other['type'] || (typeof mine === 'string' && typeof theirs === 'string' && mine !== theirs);
 }

@@ -25,6 +25,10 @@ export interface Visit {
   readonly began: number;
   /** What the proxy may know, claimed under the nonce. */
   readonly tokens: readonly TokenId[];
+  /** Those of them whose successor was seen: they were used. */
+  readonly succeeded: readonly TokenId[];
+  /** Whose the last of them is, as a keyed hash: a login of somebody else in the same file is no successor. */
+  readonly account?: string;
   /** What is being claimed; whether it was is not known yet. */
   readonly claiming: readonly TokenId[];
   /** What a push replaces, or replaced: to be closed as soon as the store has the new grant. */

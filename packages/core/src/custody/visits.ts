@@ -75,7 +75,13 @@ export class Visits {
   async claim(
     key: DocumentKey,
     token: TokenId,
-    how: { readonly because: Reason; readonly phase: Phase; readonly expires: number | undefined; readonly isNew?: boolean },
+    how: {
+      readonly because: Reason;
+      readonly phase: Phase;
+      readonly expires: number | undefined;
+      readonly account: string;
+      readonly isNew?: boolean;
+    },
   ): Promise<Taking> {
     const before = this.#open.get(key);
     const start = before?.visit ?? this.#new(key, how.because, 'claiming');
@@ -83,7 +89,9 @@ export class Visits {
     const open = await this.#note({ ...start, claiming: [...others, token] });
     const taking = await this.#parts.claims.take(token, this.purposeOf(open, how.expires), how.isNew);
     if (taking.status === 'taken') {
-      const visit = { ...start, phase: how.phase, claiming: others, tokens: [...start.tokens.filter((known) => known !== token), token] };
+      const before = start.tokens.filter((known) => known !== token);
+      const succeeded = start.account === how.account ? [...new Set([...start.succeeded, ...before])] : start.succeeded;
+      const visit = { ...start, phase: how.phase, account: how.account, claiming: others, tokens: [...before, token], succeeded };
       await this.#note(visit, { claimedAt: this.#parts.clock.monotonic(), renewedAt: this.#parts.clock.monotonic() });
     } else if (before === undefined) await this.#forget(key);
     else await this.#note({ ...start, claiming: others });
@@ -97,12 +105,10 @@ export class Visits {
 
   /** The next visit of a token that is still claimed from the last one. `undefined` when it is not ours any more. */
   async begin(open: OpenVisit, because: Reason): Promise<OpenVisit | undefined> {
-    if (!(await this.#moveAll(open, 'open'))) {
-      await this.#end(open, 'lost');
-      return undefined;
-    }
+    const still = await this.#moveAll(open, 'open');
+    if (still === undefined) return undefined;
     const now = this.#parts.clock.monotonic();
-    const next = { ...open.visit, because, began: this.#parts.clock.now(), phase: 'claiming' as const };
+    const next = { ...still.visit, because, began: this.#parts.clock.now(), phase: 'claiming' as const };
     return this.#note(next, { ...this.#fresh(), startedAt: now, claimedAt: now });
   }
 
@@ -128,21 +134,26 @@ export class Visits {
   async closeReplaced(open: OpenVisit): Promise<void> {
     const { visit } = open;
     await Promise.all(visit.replaced.map((token) => this.#parts.claims.spend(token, this.purposeOf(open))));
-    const tokens = visit.tokens.filter((token) => !visit.replaced.includes(token));
-    await this.#note({ ...visit, tokens, replaced: [], phase: visit.phase === 'kept' ? 'kept' : 'sealing' }, { outcome: 'refreshed' });
+    const isLeft = (token: TokenId): boolean => !visit.replaced.includes(token);
+    const [tokens, succeeded] = [visit.tokens.filter(isLeft), visit.succeeded.filter(isLeft)];
+    await this.#note(
+      { ...visit, tokens, succeeded, replaced: [], phase: visit.phase === 'kept' ? 'kept' : 'sealing' },
+      { outcome: 'refreshed' },
+    );
   }
 
   /** The file is sealed: says so in the claims, and watches. */
   async sealed(open: OpenVisit, outcome = open.outcome): Promise<void> {
     const quiet = await this.enter(open, 'quiet', { outcome });
-    if (!(await this.#moveAll(quiet, 'sealed'))) await this.#end(quiet, 'lost');
+    await this.#moveAll(quiet, 'sealed');
   }
 
-  /** Lets the claims go: the token that the store holds is free, any other is spent. */
-  async release(open: OpenVisit, stored: TokenId | undefined, outcome = open.outcome): Promise<void> {
+  /** Lets the claims go, as free; a token whose successor was seen is spent. */
+  async release(open: OpenVisit, outcome = open.outcome): Promise<void> {
     const { claims } = this.#parts;
-    const { tokens, claiming } = open.visit;
-    for (const token of [...tokens, ...claiming]) await claims.move(token, this.purposeOf(open), token === stored ? 'free' : 'spent');
+    const { tokens, claiming, succeeded } = open.visit;
+    for (const token of [...tokens, ...claiming])
+      await claims.move(token, this.purposeOf(open), succeeded.includes(token) ? 'spent' : 'free');
     await this.#end(open, outcome);
   }
 
@@ -151,12 +162,17 @@ export class Visits {
     const now = this.#parts.clock.monotonic();
     if (now - open.renewedAt < RENEW_MS) return;
     this.#open.set(open.visit.key, { ...open, renewedAt: now });
-    if (!(await this.#moveAll(open, open.visit.phase === 'quiet' ? 'sealed' : 'open'))) await this.#end(open, 'lost');
+    await this.#moveAll(open, open.visit.phase === 'quiet' ? 'sealed' : 'open');
   }
 
-  async #moveAll(open: OpenVisit, to: ClaimState): Promise<boolean> {
-    const moved = await Promise.all(open.visit.tokens.map((token) => this.#parts.claims.move(token, this.purposeOf(open), to)));
-    return moved.every(Boolean);
+  /** Claims that are not ours any more leave the visit; without any it is over, and `undefined`. */
+  async #moveAll(open: OpenVisit, to: ClaimState): Promise<OpenVisit | undefined> {
+    const { tokens } = open.visit;
+    const moved = await Promise.all(tokens.map((token) => this.#parts.claims.move(token, this.purposeOf(open), to)));
+    if (moved.every(Boolean)) return open;
+    if (moved.some(Boolean)) return this.#note({ ...open.visit, tokens: tokens.filter((_, n) => moved[n]) });
+    await this.#end(open, 'lost');
+    return undefined;
   }
 
   async #end(open: OpenVisit, outcome: Outcome): Promise<void> {
@@ -177,7 +193,7 @@ export class Visits {
     if (JSON.stringify(before?.visit) !== JSON.stringify(visit)) await this.#parts.journal.set(visit);
     const open = { ...(this.#open.get(visit.key) ?? { ...this.#fresh(), startedAt: this.#parts.clock.monotonic() }), ...more, visit };
     this.#open.set(visit.key, open);
-    if (before?.visit.phase !== visit.phase)
+    if (before?.visit.phase !== visit.phase && visit.phase !== 'claiming')
       this.#parts.emit({ type: 'visit', key: visit.key, phase: visit.phase, because: visit.because });
     return open;
   }
@@ -194,6 +210,6 @@ export class Visits {
   #new(key: DocumentKey, because: Reason, phase: Phase): Visit {
     const { random, clock } = this.#parts;
     const nonce = Array.from({ length: 4 }, () => Math.floor(random() * 2 ** 32).toString(36)).join('');
-    return { key, nonce, because, phase, began: clock.now(), tokens: [], claiming: [], replaced: [] };
+    return { key, nonce, because, phase, began: clock.now(), tokens: [], succeeded: [], claiming: [], replaced: [] };
   }
 }
