@@ -260,12 +260,12 @@ describe('disks', () => {
       const disk = temporaryDirectory('disk');
       expect(mountTmpfs(disk)).toBe(true);
       const [state, other] = [temporaryDirectory('state'), workspace()];
-      const daemon = new DaemonProcess(disk, ['--state-dir', state, '--sweep-interval', '300ms'], environment);
+      const daemon = new DaemonProcess(disk, ['--state-dir', state, '--sweep-interval', '300ms', '--custody', 'off'], environment);
       try {
         await daemon.start();
         writeFileSync(join(disk, 'filler'), Buffer.alloc(200 * 1024));
         writeFileSync(join(other, 'auths/big.json'), credential({ note: 'x'.repeat(90_000) }));
-        await runCommand(['sync', '--workspace', other], environment);
+        await runCommand(['sync', '--workspace', other, '--custody', 'off'], environment);
         await until('the full disk is noticed', () => daemon.log.some(({ reason }) => String(reason).includes('the disk is full')));
         expect(existsSync(join(daemon.authDir, 'big.json'))).toBe(false);
         rmSync(join(disk, 'filler'));

@@ -22,11 +22,19 @@ interface ComposeFile {
 
 function read(file: string): ComposeFile {
   const text = readFileSync(join(ROOT, file), 'utf8');
-  return { text, ...(parse(text) as Omit<ComposeFile, 'text'>) };
+  return { text, ...(parse(text, { merge: true }) as Omit<ComposeFile, 'text'>) };
 }
 
 describe.each(['docker-compose.postgres.yml', 'docker-compose.s3.yml'])('%s', (file) => {
   const { text, services, volumes } = read(file);
+
+  test('has a second replica with a disk of its own, that shares by custody and looks at its own proxy', () => {
+    const [one, two] = [services['tokenmirror'], services['tokenmirror-2']];
+    expect(two?.environment).toEqual({ ...one?.environment, TOKENMIRROR_CLIPROXY_URL: 'http://cliproxyapi-2:8317' });
+    expect(one?.environment).toMatchObject({ TOKENMIRROR_CUSTODY: 'on', TOKENMIRROR_CLIPROXY_URL: 'http://cliproxyapi:8317' });
+    expect([one?.volumes, two?.volumes]).toEqual([['workspace:/workspace'], ['workspace-2:/workspace']]);
+    expect(services['cliproxyapi-2']).toMatchObject({ image: services['cliproxyapi']?.image, volumes: ['workspace-2:/workspace'] });
+  });
 
   test('sets known variables only', () => {
     const known = OPTION_NAMES.flatMap((name) => environmentOf(name));
@@ -48,6 +56,7 @@ describe.each(['docker-compose.postgres.yml', 'docker-compose.s3.yml'])('%s', (f
 
   test('starts nothing before what it needs is healthy or done', () => {
     expect(services['cliproxyapi']?.depends_on).toEqual({ tokenmirror: { condition: 'service_healthy' } });
+    expect(services['cliproxyapi-2']?.depends_on).toEqual({ 'tokenmirror-2': { condition: 'service_healthy' } });
     for (const { depends_on: needs = {} } of Object.values(services)) {
       for (const [name, { condition }] of Object.entries(needs)) {
         const isLasting = condition === 'service_healthy';

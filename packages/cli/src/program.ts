@@ -97,6 +97,56 @@ export function createProgram(done: (exitCode: number) => void): Command {
     ),
     async () => (await import('./commands/restore.js')).restore,
   );
+  const custody = add('custody', 'Who may hold refresh tokens, and what to do when nobody may.');
+  const within = (parent: Command, name: string, description: string): Command =>
+    parent.command(name).description(description).exitOverride().showHelpAfterError(`See \`tokenmirror ${parent.name()} ${name} --help\`.`);
+  handle(
+    withOptions(within(custody, 'status', 'Alone or shared; and for each credential when it is due, and who holds its claim.'), [
+      'force',
+      'adopt',
+    ]),
+    async () => (await import('./commands/custody.js')).status,
+  );
+  handleNamed(
+    withOptions(
+      within(custody, 'refresh', 'Ask for a refresh before its time, for example because the access token died.').argument('<credential>'),
+      ['force', 'adopt'],
+    ),
+    async () => (await import('./commands/custody.js')).refresh,
+  );
+  handleNamed(
+    withOptions(
+      within(custody, 'takeover', 'Take a refresh token from a replica that does not come back. Asks first.')
+        .argument('<credential>')
+        .option('--yes', 'do not ask'),
+      ['force', 'adopt'],
+    ),
+    async () => (await import('./commands/custody.js')).takeover,
+  );
+  const replicas = add('replicas', 'The replicas of this store.');
+  handle(
+    withOptions(within(replicas, 'list', 'Every replica, when it was seen, and what it holds.'), ['force', 'adopt']),
+    async () => (await import('./commands/custody.js')).list,
+  );
+  handleNamed(
+    withOptions(
+      within(replicas, 'dismiss', 'Forget a replica that is gone for good, and free what it held. Asks first.')
+        .argument('<replica>')
+        .option('--yes', 'do not ask'),
+      ['force', 'adopt'],
+    ),
+    async () => (await import('./commands/custody.js')).dismiss,
+  );
+  handle(
+    withOptions(
+      add('eject', 'End sharing: one replica holds every refresh token, and its files are whole again. Asks first.')
+        .option('--to <replica>', 'which one, from `tokenmirror replicas list` (default: the one of this workspace)')
+        .option('--dry-run', 'only tell what would happen')
+        .option('--yes', 'do not ask'),
+      ['force', 'adopt'],
+    ),
+    async () => (await import('./commands/custody.js')).eject,
+  );
   handle(
     withOptions(
       add('try', 'First run: mirror a sample workspace, or your own if you say so, into a directory.').option(

@@ -1,4 +1,5 @@
 export * from './composition.js';
+export * from './commands/custody.js';
 export * from './commands/diff.js';
 export * from './commands/history.js';
 export * from './commands/migrate.js';

@@ -178,14 +178,15 @@ export class ReplicaFactory {
 
   /** What a peer directory shows of the store, and every workspace of a cluster that shares its credentials. */
   get sealedLens(): Lens {
-    return sealedLens(this.#wholeLens, this.#policy);
+    return sealedLens(this.#wholeLens, this.policy);
   }
 
   get #wholeLens(): Lens {
     return workspaceLens(new Set(this.#settings['host-sections']));
   }
 
-  get #policy(): ProviderPolicy {
+  /** What is known of the providers. */
+  get policy(): ProviderPolicy {
     return new ProviderPolicy(this.#settings['single-use-providers'], this.#settings['reusable-providers']);
   }
 
@@ -295,7 +296,7 @@ export class ReplicaFactory {
       journal: new VisitFiles(stateDir, `${cluster.id} ${store.description} ${id}`),
       hasher: new Hasher(cluster.key),
       hostSections: new Set(settings['host-sections']),
-      policy: this.#policy,
+      policy: this.policy,
       lens: this.#wholeLens,
       clock: systemClock,
       random: Math.random,

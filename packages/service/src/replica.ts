@@ -8,6 +8,7 @@ import {
   type Engine,
   type Custodian,
   type CustodyEvent,
+  type CustodyReport,
   type EngineEvent,
   type Mirror,
   TokenmirrorError,
@@ -65,12 +66,15 @@ const MIRROR_FAREWELL_MS = 2000;
 const BOOTSTRAP_MS = 5000;
 /** Passes over all places after which a one-shot sync ends, whatever goes on meanwhile. */
 const LARGEST_ROUND = 4;
+/** How often a stop looks whether open visits are over, in ms. */
+const VISIT_LOOK_MS = 50;
 /** Documents that are read at once when the authority is looked through for a usable one. */
 const LOOKED_THROUGH = 50;
 
 /** One workspace with its authority, its mirrors and its peer directories, opened. */
 export class Replica {
   readonly #parts: ReplicaParts;
+  #isProxyGone = false;
   readonly #peerProblems = new Map<string, { readonly reason: string; readonly remedy: string }>();
 
   constructor(parts: ReplicaParts) {
@@ -87,6 +91,17 @@ export class Replica {
 
   get store(): TokenStore {
     return this.#parts.store;
+  }
+
+  /** What custody does here; `undefined` with custody: off. */
+  get custody(): CustodyReport | undefined {
+    return this.#parts.custodian?.status;
+  }
+
+  /** CLIProxyAPI has exited for good: every claim is let go once its files are sealed. */
+  proxyEnded(): void {
+    this.#isProxyGone = true;
+    this.#parts.custodian?.proxyEnded();
   }
 
   get mirrors(): readonly Mirror[] {
@@ -129,9 +144,11 @@ export class Replica {
     });
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when nothing is under way, and no refresh token stands in the workspace for a visit. */
   async settled(): Promise<void> {
     await this.#parts.engine.settled();
+    while (this.#parts.custodian?.isBusy(this.#isProxyGone) === true && this.#parts.engine.status.outage === undefined)
+      await delay(VISIT_LOOK_MS);
     for (const { engine } of this.#parts.peers) await engine.settled();
   }
 

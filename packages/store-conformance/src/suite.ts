@@ -1,3 +1,4 @@
+import { claims } from './claims.js';
 import { compareAndSet } from './compare-and-set.js';
 import type { Conformance, TestFramework } from './harness.js';
 import { lasting } from './lasting.js';
@@ -8,6 +9,9 @@ export function describeConformance(conformance: Conformance, framework: TestFra
   framework.describe(`${conformance.name} keeps the store contract`, () => {
     framework.describe('compare-and-set', () => {
       compareAndSet(conformance, framework);
+    });
+    framework.describe('claims on refresh tokens', () => {
+      claims(conformance, framework);
     });
     framework.describe('listing and reading', () => {
       listing(conformance, framework);

@@ -122,6 +122,15 @@ export class DaemonProcess {
     return this.end('SIGTERM');
   }
 
+  /** SIGSTOP: it keeps its ports and connections, and does nothing. */
+  freeze(): void {
+    this.#child?.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT');
+  }
+
   /** `kill -9`. */
   async kill(): Promise<void> {
     await this.end('SIGKILL');

@@ -65,10 +65,10 @@ test('what is written into a file that was removed just then is found too', asyn
   expect(await late()).toEqual([LATE]);
 });
 
-test('kept files are let go after two minutes, and at the end', async () => {
+test('kept files are let go after three minutes, and at the end', async () => {
   await workspace.write(KEY, NEW, OLD);
   expect([kept().length, workspace.keepsReplaced(KEY)]).toEqual([1, true]);
-  clock.elapsed += 121_000;
+  clock.elapsed += 181_000;
   await workspace.scan();
   expect([kept().length, workspace.keepsReplaced(KEY)]).toEqual([0, false]);
 
@@ -85,7 +85,7 @@ test('a restart takes nothing for new that was there before', async () => {
 
 test('what nobody takes stays for an hour', async () => {
   await writeLate(() => workspace.write(KEY, NEW, OLD));
-  clock.elapsed += 121_000;
+  clock.elapsed += 181_000;
   await workspace.scan();
   expect(kept()).toHaveLength(1);
   clock.elapsed += 3_600_000;

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { EXIT_ATTENTION } from '@tokenmirror/core';
+import { EXIT_ATTENTION, type CustodyReport } from '@tokenmirror/core';
 import { ReplicaFactory, status as look, type NeighbourReport, type StatusReport } from '@tokenmirror/service';
 import { invoke, print, printJson } from '../context.js';
 import { describeMirror, isMirrorWell } from '../output/places.js';
@@ -17,7 +17,12 @@ export async function status(command: Command): Promise<number> {
     report.mirrors.every(({ reachable, copying }) => reachable && (copying === undefined || isMirrorWell(copying))) &&
     report.peers.every(({ reachable, engine: peer, problem }) => reachable && peer?.state !== 'degraded' && problem === undefined) &&
     report.credentials.every(({ problem }) => problem === undefined) &&
-    !(report.daemon.running && (engine?.state === 'degraded' || isInTrouble(report.daemon.report?.neighbour)));
+    !(
+      report.daemon.running &&
+      (engine?.state === 'degraded' ||
+        (report.daemon.report?.custody?.overdue.length ?? 0) > 0 ||
+        isInTrouble(report.daemon.report?.neighbour))
+    );
   return isWell ? 0 : EXIT_ATTENTION;
 }
 
@@ -31,6 +36,22 @@ function describe({ url, answers, flavour, isOpen, hasLostConfig }: NeighbourRep
     `cliproxy   ${answers ? `answers at ${url}${version}` : `does not answer at ${url}`}`,
     ...(isOpen ? [colors.red('           it serves everyone, with any key or none: put api-keys into config.yaml')] : []),
     ...(hasLostConfig ? [colors.red('           it does not go by config.yaml any more (its watch was lost): restart it')] : []),
+  ];
+}
+
+function describeCustody({ mode, visits, overdue, counts }: CustodyReport, colors: ReturnType<typeof colorsFor>): string[] {
+  if (mode === undefined) return [];
+  const state =
+    mode.mode === 'alone'
+      ? 'alone, with every refresh token'
+      : mode.handover === undefined
+        ? 'shared'
+        : `shared, waits for ${mode.handover} to hand over`;
+  const done = Object.entries(counts.visits).filter(([, count]) => count > 0);
+  return [
+    `custody    ${state}${done.length === 0 ? '' : `; visits since its start: ${done.map(([name, count]) => `${name} ${String(count)}`).join(', ')}`}`,
+    ...visits.filter(({ phase }) => phase !== 'quiet').map(({ key, phase }) => `           visit: ${key}: ${phase}`),
+    ...overdue.map(({ key, because }) => colors.red(`           overdue: ${key}${because === undefined ? '' : `: ${because}`}`)),
   ];
 }
 
@@ -72,6 +93,7 @@ function render({ workspace, store, mirrors, peers, daemon, credentials }: Statu
     const counts = Object.entries(engine.counts).filter(([, count]) => count > 0);
     if (counts.length > 0)
       lines.push(`           since its start: ${counts.map(([name, count]) => `${name} ${String(count)}`).join(', ')}`);
+    if (report.custody !== undefined) lines.push(...describeCustody(report.custody, colors));
     if (report.neighbour !== undefined) lines.push(...describe(report.neighbour, colors));
   }
   if (credentials.length > 0) {

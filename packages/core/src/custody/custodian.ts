@@ -16,7 +16,7 @@ import { Asks } from './asks.js';
 import { ClaimBook } from './claim-book.js';
 import { claimKey, isHeld, readClaim, type Claim } from './claim.js';
 import { isSameMode, joinCluster, MODE_KEY, parseMode, readMode, type ClusterMode } from './cluster-mode.js';
-import type { CustodyEvent } from './custody-events.js';
+import type { CustodyEvent, CustodyReport } from './custody-events.js';
 import { refuseUnclaimed } from './custody-off.js';
 import type { CustodianOptions, Custody, CustodyEngine, Meeting } from './custody.js';
 import { DueBook } from './due-book.js';
@@ -106,12 +106,23 @@ export class Custodian implements Custody {
     return this.#mode;
   }
 
-  get claims(): ClaimBook {
-    return this.#claims;
+  get status(): CustodyReport {
+    const { isRefresher } = this.#parts.options;
+    const overdue = [...this.#schedule.overdue].map((key) => ({ key, because: this.#schedule.obstacle(key) }));
+    const visits = this.#visits.all().map(({ visit: { key, phase, because, began } }) => ({ key, phase, because, began }));
+    const { echoes, takenOver, liveness: proxy } = this.#schedule;
+    const counts = { visits: this.#visits.counts, echoes, takenOver, wholeMs: this.#visits.wholeMs };
+    return { mode: this.#mode, isRefresher, proxy, visits, overdue, counts };
   }
 
-  get schedule(): VisitSchedule {
-    return this.#schedule;
+  /** The process of the proxy is known to have ended: what it left is collected, and every claim let go. */
+  proxyEnded(): void {
+    this.#schedule.processEnded();
+  }
+
+  /** True while a refresh token stands in the workspace for a visit, or with `thoroughly` as long as a claim is held. */
+  isBusy(thoroughly: boolean): boolean {
+    return this.#visits.all().some(({ visit: { phase } }) => phase !== 'kept' && (thoroughly || phase !== 'quiet'));
   }
 
   attach(engine: CustodyEngine): void {
@@ -201,6 +212,7 @@ export class Custodian implements Custody {
     if (open === undefined) return;
     this.#noteMode(await readMode(store));
     if (this.#mayVisit()) await this.#visits.willUnseal(open, token);
+    this.#schedule.hurry();
   }
 
   async meet(observed: Observed): Promise<Meeting> {
@@ -236,7 +248,9 @@ export class Custodian implements Custody {
 
   async pushed(key: DocumentKey, document: Document): Promise<void> {
     const open = this.#visits.get(key);
-    if (open !== undefined && open.visit.replaced.length > 0 && document.kind === 'credential') await this.#close(open, document);
+    if (open === undefined || document.kind !== 'credential') return;
+    if (open.visit.replaced.length > 0) await this.#close(open, document);
+    else if (open.visit.phase === 'waiting' && open.visit.because === 'found') await this.#visits.enter(open, 'sealing');
   }
 
   async show(key: DocumentKey, stored: Document, local: Document | undefined): Promise<Document> {
@@ -300,7 +314,10 @@ export class Custodian implements Custody {
       isNew: token !== storedToken,
     } as const;
     const taking = await this.#visits.claim(key, token, how);
-    if (taking.status === 'taken') return goOn;
+    if (taking.status === 'taken') {
+      this.#schedule.hurry();
+      return goOn;
+    }
     if (taking.status === 'spent') {
       this.#parts.emit({ type: 'token-spent', key });
       return stored === undefined ? { verdict: 'failed' } : { goOn: this.#withoutGrant(observed, stored) };

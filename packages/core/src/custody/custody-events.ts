@@ -1,5 +1,6 @@
 import type { DocumentKey } from '../documents/document-key.js';
 import type { ClusterMode } from './cluster-mode.js';
+import type { Liveness } from './quiet-clock.js';
 import type { Phase, Reason } from './visit.js';
 
 /** How a visit ended. `no answer`: CLIProxyAPI did not refresh in time. `echoed`: it put the sealed file back before it had seen the whole one. */
@@ -34,9 +35,28 @@ export const CUSTODY_EVENTS = [
   'overdue',
 ] as const satisfies readonly CustodyEvent['type'][];
 
+/** What a replica does about refresh tokens right now. */
+export interface CustodyReport {
+  readonly mode: ClusterMode | undefined;
+  readonly isRefresher: boolean;
+  readonly proxy: Liveness;
+  readonly visits: readonly {
+    readonly key: DocumentKey;
+    readonly phase: Phase;
+    readonly because: Reason;
+    /** ms since the epoch. */
+    readonly began: number;
+  }[];
+  /** Credentials that should have been refreshed, and why this replica does not. */
+  readonly overdue: readonly { readonly key: DocumentKey; readonly because: string | undefined }[];
+  readonly counts: CustodyCounts;
+}
+
 export interface CustodyCounts {
   readonly visits: Readonly<Record<Outcome, number>>;
   /** Sealed files that came back whole. */
   readonly echoes: number;
   readonly takenOver: number;
+  /** For how long refresh tokens stood in the workspace, in all visits together, in ms. */
+  readonly wholeMs: number;
 }

@@ -122,6 +122,7 @@ export class VisitSchedule {
 
   processEnded(): void {
     this.#quiet.processEnded();
+    this.hurry();
   }
 
   /** Another replica may know the token. */
@@ -262,7 +263,7 @@ export class VisitSchedule {
   }
 
   #mayBegin(open: OpenVisit | undefined): boolean {
-    return open === undefined || (open.visit.phase === 'quiet' && open.outcome === 'refreshed');
+    return open === undefined || (open.visit.phase === 'quiet' && open.visit.tokens.some((token) => token !== open.visit.unsealed));
   }
 
   /** It was refreshed, by whomever. */

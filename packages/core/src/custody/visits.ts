@@ -15,6 +15,7 @@ export interface OpenVisit {
   readonly visit: Visit;
   readonly startedAt: number;
   readonly claimedAt: number;
+  readonly unsealedAt: number | undefined;
   readonly waitsUntil: number;
   readonly sealedAt: number | undefined;
   readonly renewedAt: number;
@@ -35,6 +36,7 @@ export interface VisitsParts {
 export class Visits {
   readonly #parts: VisitsParts;
   readonly #open = new Map<DocumentKey, OpenVisit>();
+  #wholeMs = 0;
   readonly #counts: Record<Outcome, number> = { refreshed: 0, 'no answer': 0, echoed: 0, sealed: 0, 'let go': 0, lost: 0 };
 
   constructor(parts: VisitsParts) {
@@ -63,6 +65,11 @@ export class Visits {
     return [...this.#open.values()];
   }
 
+  /** For how long the files of visits were whole, in ms. */
+  get wholeMs(): number {
+    return Math.round(this.#wholeMs);
+  }
+
   get counts(): CustodyCounts['visits'] {
     return { ...this.#counts };
   }
@@ -89,9 +96,19 @@ export class Visits {
     const open = await this.#note({ ...start, claiming: [...others, token] });
     const taking = await this.#parts.claims.take(token, this.purposeOf(open, how.expires), how.isNew);
     if (taking.status === 'taken') {
-      const before = start.tokens.filter((known) => known !== token);
-      const succeeded = start.account === how.account ? [...new Set([...start.succeeded, ...before])] : start.succeeded;
-      const visit = { ...start, phase: how.phase, account: how.account, claiming: others, tokens: [...before, token], succeeded };
+      const earlier = start.tokens.filter((known) => known !== token);
+      const succeeded = start.account === how.account ? [...new Set([...start.succeeded, ...earlier])] : start.succeeded;
+      // Whoever put it there, the proxy may be at work on it.
+      const found = before === undefined && how.because === 'found' ? { unsealed: token } : {};
+      const visit = {
+        ...start,
+        ...found,
+        phase: how.phase,
+        account: how.account,
+        claiming: others,
+        tokens: [...earlier, token],
+        succeeded,
+      };
       await this.#note(visit, { claimedAt: this.#parts.clock.monotonic(), renewedAt: this.#parts.clock.monotonic() });
     } else if (before === undefined) await this.#forget(key);
     else await this.#note({ ...start, claiming: others });
@@ -117,7 +134,8 @@ export class Visits {
     const open = this.#open.get(key);
     if (open === undefined) return;
     const phase = isWritten ? 'waiting' : 'unsealing';
-    this.#open.set(key, { ...open, visit: { ...open.visit, phase }, waitsUntil: this.#parts.clock.monotonic() + ANSWER_MS });
+    const now = this.#parts.clock.monotonic();
+    this.#open.set(key, { ...open, visit: { ...open.visit, phase }, waitsUntil: now + ANSWER_MS, unsealedAt: isWritten ? now : undefined });
   }
 
   async enter(open: OpenVisit, phase: Phase, more: Partial<Pick<OpenVisit, 'outcome' | 'isDeleted'>> = {}): Promise<OpenVisit> {
@@ -144,6 +162,7 @@ export class Visits {
 
   /** The file is sealed: says so in the claims, and watches. */
   async sealed(open: OpenVisit, outcome = open.outcome): Promise<void> {
+    if (open.unsealedAt !== undefined) this.#wholeMs += this.#parts.clock.monotonic() - open.unsealedAt;
     const quiet = await this.enter(open, 'quiet', { outcome });
     await this.#moveAll(quiet, 'sealed');
   }
@@ -204,7 +223,15 @@ export class Visits {
 
   #fresh(): Omit<OpenVisit, 'visit' | 'startedAt'> {
     const now = this.#parts.clock.monotonic();
-    return { claimedAt: -Infinity, waitsUntil: now + ANSWER_MS, sealedAt: now, renewedAt: now, outcome: 'sealed', isDeleted: false };
+    return {
+      claimedAt: -Infinity,
+      unsealedAt: undefined,
+      waitsUntil: now + ANSWER_MS,
+      sealedAt: now,
+      renewedAt: now,
+      outcome: 'sealed',
+      isDeleted: false,
+    };
   }
 
   #new(key: DocumentKey, because: Reason, phase: Phase): Visit {

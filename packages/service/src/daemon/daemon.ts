@@ -79,6 +79,7 @@ export class Daemon {
       startedAt,
       writtenAt: Date.now(),
       engine: replica.engine.status,
+      custody: replica.custody,
       mirrors: replica.mirrors.map(({ status }) => status),
       peers: replica.peers,
       neighbour: neighbour.report,
@@ -116,6 +117,7 @@ export class Daemon {
     this.#stopping.abort();
     const replica = this.#replica;
     if (replica === undefined) return;
+    if (this.#settings['outlives-cliproxy']) replica.proxyEnded();
     const flushed = new AbortController();
     const tooLong = delay(FLUSH_MS, undefined, { signal: flushed.signal }).catch(() => undefined);
     await Promise.race([replica.settled(), tooLong]);

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { checkFormat, CURRENT_FORMAT, type EngineStatus, type MirrorStatus } from '@tokenmirror/core';
+import { checkFormat, CURRENT_FORMAT, type CustodyReport, type EngineStatus, type MirrorStatus } from '@tokenmirror/core';
 import { replaceFile } from '@tokenmirror/files';
 import type { NeighbourReport } from '../neighbour/neighbour.js';
 
@@ -20,6 +20,8 @@ export interface DaemonReport {
   readonly startedAt: number;
   readonly writtenAt: number;
   readonly engine: EngineStatus;
+  /** Absent with custody: off. */
+  readonly custody?: CustodyReport | undefined;
   readonly mirrors: readonly MirrorStatus[];
   readonly peers: readonly PeerReport[];
   /** Absent until it was looked for. */

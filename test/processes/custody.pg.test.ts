@@ -1,0 +1,3 @@
+import { describeCustody } from './custody.js';
+
+describeCustody('postgres');

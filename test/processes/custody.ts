@@ -1,0 +1,172 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import {
+  cleanTemporaryDirectories,
+  CliProxyProcess,
+  DaemonProcess,
+  ProviderServer,
+  runCommand,
+  temporaryDirectory,
+  until,
+  type Flavour,
+} from '@tokenmirror/testkit';
+import { STORE_PLACES, type StoreKind, type StorePlace } from '../store-places.js';
+
+/** Without it a short run; with it as many refreshes as it says. */
+const ROTATIONS = Number(process.env['TOKENMIRROR_TEST_CUSTODY_ROTATIONS'] ?? 40);
+const CREDENTIALS = 6;
+const FLAVOURS: readonly Flavour[] = ['7.2', '6.9', '7.2'];
+/** What CLIProxyAPI and custody together leave of a lifetime, in seconds; what is more falls due after so long. */
+const LEAD_S = 4 * 3600 + 600;
+const PATIENCE_MS = 30_000;
+
+interface Replica {
+  readonly daemon: DaemonProcess;
+  readonly cpa: CliProxyProcess;
+}
+
+/** Real daemons beside emulated CLIProxyAPIs share credentials through one store, and no refresh token is used twice. */
+export function describeCustody(kind: StoreKind): void {
+  describe(`custody on ${kind}`, () => {
+    let place: StorePlace;
+    let server: ProviderServer;
+    let replicas: Replica[];
+    let isOver: boolean;
+    let clients: Promise<void>[];
+    let answers: Map<number, number>;
+
+    beforeEach(async () => {
+      place = await STORE_PLACES[kind]();
+      server = await ProviderServer.start();
+      replicas = [];
+      isOver = false;
+      clients = [];
+      answers = new Map();
+    });
+
+    afterEach(async () => {
+      isOver = true;
+      await Promise.all(clients);
+      for (const { daemon, cpa } of replicas) {
+        daemon.resume();
+        await daemon.kill();
+        await cpa.end('SIGKILL');
+      }
+      await server.stop();
+      await place.destroy();
+    });
+
+    afterAll(cleanTemporaryDirectories);
+
+    async function joined(flavour: Flavour): Promise<Replica> {
+      const workspace = temporaryDirectory('custody');
+      const cpa = new CliProxyProcess({ flavour, workspace, proxyUrl: server.url('http'), authorityFile: server.authorityFile });
+      const daemon = new DaemonProcess(workspace, ['--custody', 'on', '--filesystem-shared'], place.environment);
+      await cpa.start();
+      await daemon.start();
+      replicas.push({ daemon, cpa });
+      return { daemon, cpa };
+    }
+
+    /** A login that nobody's proxy knows yet, as after a migration. */
+    async function store(n: number): Promise<void> {
+      const email = `user-${String(n)}@example.com`;
+      const { access_token, refresh_token, expires_in } = server.provider.issue('claude', email);
+      const instant = (ms: number): string => new Date(ms).toISOString().replace(/\.\d+Z$/, 'Z');
+      const expired = instant(Date.now() + expires_in * 1000);
+      const fields = { type: 'claude', email, access_token, refresh_token, expired, last_refresh: instant(Date.now()), disabled: false };
+      await place.foreignWrite(`auths/claude-${email}.json`, JSON.stringify(fields));
+    }
+
+    const credentialsAt = ({ cpa }: Replica) =>
+      Array.from({ length: CREDENTIALS }, (_, n) => cpa.credential(`claude-user-${String(n)}@example.com.json`));
+
+    const isSealed = (replica: Replica): boolean =>
+      credentialsAt(replica).every(
+        (fields) => fields !== undefined && fields['access_token'] !== undefined && fields['refresh_token'] === undefined,
+      );
+
+    const isSame = (): boolean => {
+      const [first, ...rest] = replicas.map((replica) => JSON.stringify(credentialsAt(replica).map((fields) => fields?.['access_token'])));
+      return rest.every((tokens) => tokens === first);
+    };
+
+    function load({ cpa }: Replica): void {
+      const client = async (): Promise<void> => {
+        while (!isOver) {
+          const answer = await cpa.message('claude').catch(() => undefined);
+          if (answer !== undefined) answers.set(answer.status, (answers.get(answer.status) ?? 0) + 1);
+          await delay(30);
+        }
+      };
+      clients.push(client());
+    }
+
+    async function rotations(more: number): Promise<void> {
+      const { counts } = server.provider;
+      const wanted = counts.rotations + more;
+      await until(`${String(more)} more refreshes`, () => counts.rotations >= wanted, PATIENCE_MS + more * 2000);
+    }
+
+    async function settled(): Promise<void> {
+      server.provider.lifetimes.claude = 8 * 3600;
+      await until('every file is sealed, and the same everywhere', () => replicas.every(isSealed) && isSame(), PATIENCE_MS);
+      expect(server.provider.counts.reuses).toBe(0);
+      for (const fields of credentialsAt(replicas[0] as Replica))
+        expect(server.provider.isAlive(String(fields?.['access_token']))).toBe(true);
+    }
+
+    test(
+      'three replicas refresh what they share, without a token used twice or a request that fails',
+      async () => {
+        server.provider.lifetimes.claude = LEAD_S + 4;
+        const first = await joined(FLAVOURS[0] ?? '7.2');
+        for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
+        for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
+        await until('every replica has them, sealed', () => replicas.every(isSealed), PATIENCE_MS);
+        for (const replica of replicas) load(replica);
+        await rotations(ROTATIONS);
+        await settled();
+        expect([...answers.keys()]).toEqual([200]);
+
+        const shown = await runCommand(
+          ['custody', 'status', '--json', '--workspace', first.daemon.workspace, '--custody', 'on'],
+          place.environment,
+        );
+        expect(JSON.parse(shown.stdout)).toMatchObject({ mode: { mode: 'shared' } });
+        for (const { daemon } of replicas) {
+          const whole = daemon.output + shown.stdout;
+          for (const n of Array.from({ length: CREDENTIALS }).keys())
+            for (const token of server.provider.tokensOf(`user-${String(n)}@example.com`)) expect(whole).not.toContain(token);
+        }
+      },
+      PATIENCE_MS * 4,
+    );
+
+    test(
+      'daemons and proxies that are killed, frozen and restarted cost no login',
+      async () => {
+        server.provider.lifetimes.claude = LEAD_S + 4;
+        await joined('7.2');
+        for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
+        for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
+        await until('every replica has them, sealed', () => replicas.every(isSealed), PATIENCE_MS);
+        const step = Math.max(4, Math.round(ROTATIONS / 10));
+        for (const { daemon, cpa } of replicas) {
+          await rotations(step);
+          await daemon.kill();
+          await daemon.start();
+          daemon.freeze();
+          await delay(3000);
+          daemon.resume();
+          await rotations(step);
+          await cpa.end('SIGTERM');
+          await delay(500);
+          await cpa.restart();
+        }
+        await settled();
+      },
+      PATIENCE_MS * 4,
+    );
+  });
+}
