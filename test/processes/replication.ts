@@ -104,7 +104,7 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
       expect(Object.keys(await converged(`a burst of ${String(burst)}`))).toHaveLength(all);
       expect(statSync(file(b, 'burst-0.json')).mode & 0o777).toBe(0o600);
 
-      const verified = await runCommand(['verify', '--workspace', a.workspace], place.environment);
+      const verified = await runCommand(['verify', '--workspace', a.workspace], { ...place.environment, TOKENMIRROR_CUSTODY: 'off' });
       expect(verified).toMatchObject({
         exitCode: 0,
         stdout: expect.stringContaining(`workspace: ${String(all)} of ${String(all)} documents are equal`),
@@ -249,7 +249,7 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
       writeFileSync(join(pair[0].authDir, 'during.json'), credential({ note: 'during the outage' }));
       unlinkSync(join(pair[1].authDir, 'c.json'));
       await until('the outage is noticed', () => pair.every((each) => each.logged('store-unreachable')), 40_000);
-      const status = await runCommand(['status', '--workspace', pair[0].workspace], place.environment);
+      const status = await runCommand(['status', '--workspace', pair[0].workspace], { ...place.environment, TOKENMIRROR_CUSTODY: 'off' });
       expect(status).toMatchObject({ exitCode: 1, stdout: expect.stringContaining('out of reach') });
       expect(existsSync(join(pair[0].authDir, 'c.json'))).toBe(true);
       await place.up();
@@ -322,9 +322,12 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
       await until('everything else goes on', () => existsSync(join(b.authDir, 'new.json')));
       expect(Object.keys(readCredentials(b.authDir))).toHaveLength(9);
       expect(await a.stop()).toBe(0);
-      const again = await runCommand(['sync', '--workspace', a.workspace], place.environment);
+      const again = await runCommand(['sync', '--workspace', a.workspace], { ...place.environment, TOKENMIRROR_CUSTODY: 'off' });
       expect(again).toMatchObject({ exitCode: 1, stdout: expect.stringContaining('7 deletions are frozen') });
-      const forced = await runCommand(['sync', '--force', '--workspace', a.workspace], place.environment);
+      const forced = await runCommand(['sync', '--force', '--workspace', a.workspace], {
+        ...place.environment,
+        TOKENMIRROR_CUSTODY: 'off',
+      });
       expect(forced.exitCode).toBe(0);
       expect(Object.keys(await storedCredentials())).toEqual(['c-7.json', 'new.json']);
     });
@@ -334,7 +337,7 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
     test('a second daemon on one workspace stops with a clear message', async () => {
       const a = daemon();
       await a.start();
-      const second = await runCommand(['run', '--workspace', a.workspace], place.environment);
+      const second = await runCommand(['run', '--workspace', a.workspace], { ...place.environment, TOKENMIRROR_CUSTODY: 'off' });
       expect(second).toMatchObject({
         exitCode: 3,
         stderr: expect.stringContaining(`WORKSPACE_BUSY another Tokenmirror (process ${String(a.pid)})`),

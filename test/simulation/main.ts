@@ -6,13 +6,14 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '100' },
     first: { type: 'string', default: '1' },
     trace: { type: 'boolean', default: false },
+    'until-failure': { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
 
 if (values.help) {
   process.stdout.write(
-    'npm run simulate -- --seeds N [--first M] [--trace]\n\nPlays N random schedules, from seed M on. A seed replays exactly; with --trace it prints what happens.\n',
+    'npm run simulate -- --seeds N [--first M] [--trace] [--until-failure] [--mutation RULE]\n\nPlays N random schedules, from seed M on. A seed replays exactly; with --trace it prints what happens.\nWith --mutation it plays without one of the rules in test/simulation/mutations.json.\n',
   );
   process.exit(0);
 }
@@ -34,6 +35,7 @@ for (let seed = first; seed < first + seeds; seed += 1) {
   process.stdout.write(
     `seed ${String(seed)} failed:\n${outcome.failures.map(({ at, what }) => `  at ${(at / 1000).toFixed(3)} s: ${what}\n`).join('')}`,
   );
+  if (values['until-failure']) break;
 }
 const seconds = (performance.now() - started) / 1000;
 process.stdout.write(

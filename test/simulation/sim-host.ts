@@ -46,7 +46,7 @@ export class SimHost {
   readonly weather: Weather = { isCut: false, lostRequests: 0, lostReplies: 0 };
   readonly #bases = new Map<DocumentKey, Base>();
   readonly #visits = new Map<DocumentKey, Visit>();
-  #isComplete = false;
+  #made: VisitJournal['made'] = 'new';
   daemon: { readonly process: SimProcess; readonly engine: Engine; readonly custodian: Custodian; isStopping: boolean } | undefined;
   proxy: { readonly process: SimProcess; readonly program: CliProxy; readonly run: number } | undefined;
   /** Gone for good, with its disk. */
@@ -181,7 +181,7 @@ export class SimHost {
     this.hasLostState = true;
     this.#bases.clear();
     this.#visits.clear();
-    this.#isComplete = false;
+    this.#made = 'new';
   }
 
   async #liveness(process: SimProcess): Promise<Liveness> {
@@ -212,14 +212,14 @@ export class SimHost {
   }
 
   #journalOf(process: SimProcess): VisitJournal {
-    const isComplete = (): boolean => this.#isComplete;
+    const made = (): VisitJournal['made'] => this.#made;
     return {
-      get isComplete() {
-        return isComplete();
+      get made() {
+        return made();
       },
-      complete: async () => {
+      note: async (now) => {
         await process.step(0.2);
-        this.#isComplete = true;
+        this.#made = now;
       },
       all: () => [...this.#visits.values()],
       set: async (visit) => {

@@ -273,7 +273,8 @@ export class World {
       if (stored === undefined) {
         if (this.copiedIn.has(path)) continue;
         for (const host of this.living)
-          if (host.disk.read(path) !== undefined && !host.hasLostState) this.fail(`${path} was deleted and stands at ${host.name}`);
+          if (host.disk.read(path) !== undefined && !host.hasLostState && host.daemon?.engine.status.frozenDeletions.length === 0)
+            this.fail(`${path} was deleted and stands at ${host.name}`);
         continue;
       }
       const text = this.server.content(`auths/${path}` as DocumentKey) ?? '';

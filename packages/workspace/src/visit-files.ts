@@ -6,7 +6,7 @@ import { checkFormat, CURRENT_FORMAT, type DocumentKey, type Visit, type VisitJo
 import { replaceFile, syncDirectory } from '@tokenmirror/files';
 
 const FOLDER = 'visits';
-const COMPLETE = 'complete';
+const MADE = 'made';
 
 /** The visits of a workspace, one small file each below the state directory. They name tokens by keyed hashes only. */
 export class VisitFiles implements VisitJournal {
@@ -25,12 +25,15 @@ export class VisitFiles implements VisitJournal {
     }
   }
 
-  get isComplete(): boolean {
-    return existsSync(join(this.#directory, COMPLETE));
+  get made(): VisitJournal['made'] {
+    const path = join(this.#directory, MADE);
+    const made = existsSync(path) ? readFileSync(path, 'utf8').trim() : 'new';
+    return made === 'whole' || made === 'sealed' ? made : 'new';
   }
 
-  async complete(): Promise<void> {
-    await replaceFile(join(this.#directory, COMPLETE), '');
+  async note(made: 'whole' | 'sealed'): Promise<void> {
+    if (this.made === made) return;
+    await replaceFile(join(this.#directory, MADE), `${made}\n`);
     await syncDirectory(this.#directory);
   }
 

@@ -75,11 +75,11 @@ export async function list(command: Command): Promise<number> {
     print(
       table(
         ['REPLICA', 'HOST', 'CUSTODY', 'REFRESHES', 'SEEN', 'CLAIMS', 'NOTE'],
-        replicas.map(({ id, host, custody = 'off', isRefresher, seen, stopped, claims, isHere, isHandingOver: hands }) => [
+        replicas.map(({ id, host, custody, isRefresher, seen, stopped, claims, isHere, isHandingOver: hands }) => [
           id,
           host,
           custody,
-          isRefresher === true ? 'yes' : 'no',
+          isRefresher ? 'yes' : 'no',
           seen === undefined ? '?' : distance(seen),
           String(claims),
           [isHere ? 'this one' : '', stopped === undefined ? '' : 'stopped', hands ? 'holds every token until it hands over' : '']

@@ -131,21 +131,21 @@ export class Custodian implements Custody {
   }
 
   /** To be called before anything is looked at, with the store in reach. @throws TokenmirrorError CUSTODY_REFUSED */
-  async join(): Promise<void> {
+  async join(): Promise<readonly DocumentKey[]> {
     const { store, replicaId, options, journal } = this.#parts;
     if (options.kind === 'replica') {
       if ((await readMode(store)) === undefined) await refuseUnclaimed(store, replicaId);
       this.#noteMode(await joinCluster(store, replicaId, options));
     }
     if (this.#visits.all().length === 0) this.#visits.restore();
-    if (!journal.isComplete) {
+    if (journal.made === 'new') {
       for (const [token, claim] of await this.#claims.held()) {
         if (claim.replica === replicaId) await this.#visits.adopt(claim.document, claim.nonce, token);
       }
-      await journal.complete();
     }
-    if (!this.#isAlone) await this.#readFiles();
+    const otherwise = await this.#filesMadeOtherwise();
     this.#schedule.start();
+    return otherwise;
   }
 
   /** A record changed in the store that may be of interest. */
@@ -427,8 +427,18 @@ export class Custodian implements Custody {
     this.#parts.emit({ type: 'custody-mode', mode });
     this.#schedule.sawWhole();
     if (isFirst) return;
-    this.#engine.background(this.#readFiles());
+    this.#engine.background(this.#filesMadeOtherwise().then(() => undefined));
     for (const key of this.#parts.bases.keys()) if (isCredentialKey(key)) this.#engine.look(key);
+  }
+
+  /** The files that are whole and should be sealed, or the reverse, because the cluster changed while nobody was here. */
+  async #filesMadeOtherwise(): Promise<readonly DocumentKey[]> {
+    const { journal } = this.#parts;
+    const made = this.#isAlone ? 'whole' : 'sealed';
+    const files = made === 'sealed' || journal.made !== made ? await this.#readFiles() : [];
+    const otherwise = files.filter(({ isWhole }) => isWhole !== (made === 'whole'));
+    if (otherwise.length === 0 || made === 'sealed') await journal.note(made);
+    return otherwise.map(({ key }) => key);
   }
 
   async #hearAsk(key: RecordKey): Promise<void> {
@@ -439,14 +449,19 @@ export class Custodian implements Custody {
   }
 
   /** Learns from the files when each credential ends, which no look at the store tells without reading all of it. */
-  async #readFiles(): Promise<void> {
-    const { workspace } = this.#parts;
-    if (workspace.presence() === 'missing') return;
+  async #readFiles(): Promise<{ readonly key: DocumentKey; readonly isWhole: boolean }[]> {
+    const { workspace, policy } = this.#parts;
+    const found: { key: DocumentKey; isWhole: boolean }[] = [];
+    if (workspace.presence() === 'missing') return found;
     for (const { key } of (await workspace.scan()).files) {
-      if (!isCredentialKey(key) || this.#due.get(key) !== undefined) continue;
+      if (!isCredentialKey(key)) continue;
       const reading = await workspace.read(key);
-      if (reading.state === 'document' && reading.document.kind === 'credential') this.#note(key, reading.document);
+      if (reading.state !== 'document' || reading.document.kind !== 'credential') continue;
+      if (this.#due.get(key) === undefined) this.#note(key, reading.document);
+      if (policy.sharingOf(reading.document.fields) !== 'reusable')
+        found.push({ key, isWhole: this.#tokenOf(reading.document) !== undefined });
     }
+    return found;
   }
 
   /** Files that hold a token for which no visit is under way. */

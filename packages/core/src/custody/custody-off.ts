@@ -17,7 +17,7 @@ export function custodyOff(lens: Lens, store: TokenStore, replica: string): Cust
 
 /** Makes sure that no replica knows tokens without claiming them. @throws TokenmirrorError CUSTODY_REFUSED */
 export async function refuseUnclaimed(store: TokenStore, replica: string): Promise<void> {
-  const others = (await readReplicas(store)).filter(({ id, custody = 'off' }) => id !== replica && custody === 'off');
+  const others = (await readReplicas(store)).filter(({ id, custody }) => id !== replica && custody === 'off');
   if (others.length === 0) return;
   const names = others.map(({ id, host }) => `${id} (${host})`).join(', ');
   throw new TokenmirrorError(

@@ -14,8 +14,8 @@ export type Meeting =
  */
 export interface Custody {
   attach(engine: CustodyEngine): void;
-  /** Before anything is looked at, with the store in reach. @throws TokenmirrorError CUSTODY_REFUSED */
-  join(): Promise<void>;
+  /** Before anything is looked at, with the store in reach. Returns what has to be looked at although nothing seems to have changed. @throws TokenmirrorError CUSTODY_REFUSED */
+  join(): Promise<readonly DocumentKey[]>;
   /** A record of ours changed in the store. */
   recordChanged(key: RecordKey): void;
   stop(): void;
@@ -61,7 +61,10 @@ export function withoutCustody(lens: Lens, check: () => Promise<void> = () => Pr
     attach: (attached) => {
       engine = attached;
     },
-    join: () => check(),
+    join: async () => {
+      await check();
+      return [];
+    },
     recordChanged: (key) => {
       if (key === MODE_KEY) engine?.background(check());
     },

@@ -41,10 +41,9 @@ export interface Visit {
 
 /** The visits of one workspace, durable. Reads are from memory. */
 export interface VisitJournal {
-  /** False until `complete` was called once: then claims may be held that it does not know. */
-  readonly isComplete: boolean;
-  /** It knows every claim of this replica from now on. */
-  complete(): Promise<void>;
+  /** What the files were made for last; `new` until that was noted once: then claims may be held that the journal does not know. */
+  readonly made: 'new' | 'whole' | 'sealed';
+  note(made: 'whole' | 'sealed'): Promise<void>;
   all(): Iterable<Visit>;
   /** Durable when resolved. */
   set(visit: Visit): Promise<void>;

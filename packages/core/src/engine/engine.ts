@@ -280,8 +280,9 @@ export class Engine {
 
   async #join(): Promise<void> {
     if (this.#hasJoined) return;
-    await this.#parts.custody.join();
+    const keys = await this.#parts.custody.join();
     this.#hasJoined = true;
+    for (const key of keys) this.look(key);
   }
 
   /** Looks at every document that differs from what was last seen. */

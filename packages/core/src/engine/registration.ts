@@ -13,9 +13,8 @@ export interface ReplicaNotes {
 }
 
 /** A replica as the store knows it. Times are by the store's clock, in ms since the epoch. */
-export interface KnownReplica extends Partial<ReplicaNotes> {
+export interface KnownReplica extends ReplicaNotes {
   readonly id: string;
-  readonly host: string;
   readonly seen?: number;
   readonly stopped?: number;
 }
@@ -104,7 +103,10 @@ export async function readReplicas(store: TokenStore): Promise<readonly KnownRep
   return keys.flatMap((key) => {
     const entry = entries.get(key);
     const record = entry?.state === 'live' ? parseRecord(entry.content, key) : undefined;
-    return record === undefined ? [] : [{ ...record, id: key.slice('replicas/'.length) }];
+    if (record === undefined) return [];
+    const { host, custody = 'off', isRefresher = false, seen, stopped } = record;
+    const times = { ...(seen === undefined ? {} : { seen }), ...(stopped === undefined ? {} : { stopped }) };
+    return [{ id: key.slice('replicas/'.length), host, custody, isRefresher, ...times }];
   });
 }
 
