@@ -120,9 +120,9 @@ export function describeCustody(kind: StoreKind): void {
       'three replicas refresh what they share, without a token used twice or a request that fails',
       async () => {
         server.provider.lifetimes.claude = LEAD_S + 4;
+        for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
         const first = await joined(FLAVOURS[0] ?? '7.2');
         for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
-        for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
         await until('every replica has them, sealed', () => replicas.every(isSealed), PATIENCE_MS);
         for (const replica of replicas) load(replica);
         await rotations(ROTATIONS);
@@ -147,9 +147,9 @@ export function describeCustody(kind: StoreKind): void {
       'daemons and proxies that are killed, frozen and restarted cost no login',
       async () => {
         server.provider.lifetimes.claude = LEAD_S + 4;
+        for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
         await joined('7.2');
         for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
-        for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
         await until('every replica has them, sealed', () => replicas.every(isSealed), PATIENCE_MS);
         const step = Math.max(4, Math.round(ROTATIONS / 10));
         for (const { daemon, cpa } of replicas) {

@@ -146,6 +146,7 @@ export class World {
   copyIn(host: SimHost, path: string, text: string): void {
     const { refresh_token: token } = JSON.parse(text) as { refresh_token: string };
     this.copiedIn.add(path);
+    this.copied.add(token);
     this.say(`${host.name} gets a copy as ${path} (${token})`);
     this.deleted.delete(path);
     this.notes.delete(path);

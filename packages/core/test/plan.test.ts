@@ -301,7 +301,7 @@ describe('a copy without its refresh token', () => {
 
   test('does not bring a deleted credential back, unless its grant is a new one', () => {
     const deleted: Remote = { state: 'deleted', revision: 'r9' as Revision, lineage: [oldest, newest] };
-    expect(plan(localOf(SEALED), deleted, undefined)).toMatchObject({ kind: 'refuse', side: 'workspace' });
+    expect(plan(localOf(SEALED), deleted, undefined)).toEqual({ kind: 'delete-local', isEcho: false });
     expect(plan(localOf(NEW), deleted, undefined)).toMatchObject({ kind: 'push' });
     expect(plan(localOf(SEALED), { ...deleted, lineage: [oldest] }, undefined)).toMatchObject({ kind: 'push' });
   });

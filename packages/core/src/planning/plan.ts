@@ -123,7 +123,9 @@ function planPresent(local: Extract<Local, { state: 'document' }>, remote: Remot
       if (base?.local !== undefined && local.document.kind === 'credential' && (!changedHere || echo.isOwnAddition)) {
         return { kind: 'delete-local', isEcho: false };
       }
-      const isOlder = isStale(local.digest.fingerprint, remote.lineage) || isLeftover(local, remote.lineage);
+      if (isLeftover(local, remote.lineage))
+        return { kind: 'delete-local', isEcho: base?.local === undefined && isRemembered(local, memory) };
+      const isOlder = isStale(local.digest.fingerprint, remote.lineage);
       if (isOlder && base?.local === undefined && !isRemembered(local, memory)) {
         return { kind: 'refuse', side: 'workspace', reason: 'it is an older copy of a credential that was deleted' };
       }
