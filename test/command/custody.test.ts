@@ -117,13 +117,22 @@ describe('shared', () => {
 
   test('eject makes one replica hold every token again, after a yes', async () => {
     expect(await second.run('eject')).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('--yes') });
-    expect(JSON.parse(await second.works('eject', '--dry-run', '--json'))).toEqual({ to: second.replicaId, waitsFor: [], isDone: false });
+    expect(JSON.parse(await second.works('eject', '--dry-run', '--json'))).toEqual({
+      to: second.replicaId,
+      waitsFor: [first.replicaId],
+      isDone: false,
+    });
     await second.works('sync', ...SHARED);
     expect(second.isWhole).toBe(false);
 
     await second.works('eject', '--yes');
     await second.works('sync', ...SHARED);
+    expect(second.isWhole).toBe(false);
+    await second.works('replicas', 'dismiss', first.replicaId, '--yes');
+    await second.works('sync', ...SHARED);
     expect(second.isWhole).toBe(true);
+    await first.works('sync', ...SHARED);
+    expect(first.isWhole).toBe(false);
     expect(await second.works('custody', 'status')).toContain('alone: this replica');
     expect(await first.works('custody', 'status')).toContain(`alone: the replica ${second.replicaId}`);
   });
@@ -136,12 +145,14 @@ describe('shared', () => {
     expect(JSON.parse(await second.works('custody', 'status', '--json'))).toMatchObject({ mode: { mode: 'shared' } });
   });
 
-  test('a refresh can be asked for by hand, of a credential that there is', async () => {
+  test('what one replica holds as a whole is not taken over one by one', async () => {
     expect(await second.run('custody', 'refresh', 'nobody')).toMatchObject({ exitCode: 6 });
     expect(await second.run('custody', 'takeover', 'claude-me@example.com', '--yes')).toMatchObject({
-      exitCode: 0,
-      stdout: expect.stringContaining(first.replicaId),
+      exitCode: 5,
+      stderr: expect.stringContaining(`replicas dismiss ${first.replicaId}`),
     });
+    await second.works('replicas', 'dismiss', first.replicaId, '--yes');
+    expect(await second.works('custody', 'takeover', 'claude-me@example.com', '--yes')).toContain('nobody holds it');
   });
 });
 
@@ -160,6 +171,7 @@ describe('a daemon', () => {
     const listed = JSON.parse(await first.works('replicas', 'list', '--json')) as { id: string; custody: string; isHere: boolean }[];
     expect(listed).toEqual([expect.objectContaining({ id: second.replicaId, custody: 'auto', isRefresher: true, isHere: false })]);
     await second.works('eject', '--yes');
+    await second.works('replicas', 'dismiss', first.replicaId, '--yes');
     await until('its file is whole', () => second.isWhole);
     await until('status says so', async () => (await second.run('status')).stdout.includes('alone, with every refresh token'));
   });

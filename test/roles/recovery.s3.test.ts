@@ -45,6 +45,12 @@ class Machine {
     return result.stdout;
   }
 
+  /** The machines before it are gone for good. */
+  async holdsEverything(): Promise<void> {
+    const { waitsFor } = JSON.parse(await this.works('eject', '--yes', '--json')) as { waitsFor: string[] };
+    for (const gone of waitsFor) await this.works('replicas', 'dismiss', gone, '--yes');
+  }
+
   write(name: string, text: string): void {
     const path = join(this.workspace, name);
     mkdirSync(join(path, '..'), { recursive: true });
@@ -76,12 +82,12 @@ async function wipe(bucket: TestBucket): Promise<void> {
 }
 
 describe('the recoveries of the guide', () => {
-  test('a fresh machine has everything, and with one more command the refresh tokens, private to its user', async () => {
+  test('a fresh machine has everything, and with two more commands the refresh tokens, private to its user', async () => {
     const { claude, codex } = await inUse();
     const fresh = new Machine();
     await fresh.works('sync');
     expect(fresh.read(CLAUDE)).not.toHaveProperty('refresh_token');
-    await fresh.works('eject', '--yes');
+    await fresh.holdsEverything();
     await fresh.works('sync');
     expect(fresh.credentials).toEqual({ [CLAUDE]: fields(claude), [CODEX]: fields(codex) });
     expect(readFileSync(join(fresh.workspace, 'config/config.yaml'), 'utf8')).toBe(CONFIG);
@@ -158,7 +164,7 @@ describe('the recoveries of the guide', () => {
     expect(await other.run('sync')).toMatchObject({ exitCode: 1, stdout: expect.stringContaining('newer grants than the authority') });
     expect(fields((await backup.get(`auths/${CLAUDE}`)) ?? '')).toEqual(fields(newer));
     await other.works('restore', CLAUDE, '--from', 's3-backup');
-    await other.works('eject', '--yes');
+    await other.holdsEverything();
     await other.works('sync');
     expect(other.read(CLAUDE)).toEqual(fields(newer));
     expect(existsSync(join(other.workspace, 'auths', CODEX))).toBe(true);

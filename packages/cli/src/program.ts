@@ -114,6 +114,10 @@ export function createProgram(done: (exitCode: number) => void): Command {
     ),
     async () => (await import('./commands/custody.js')).refresh,
   );
+  handle(
+    withOptions(within(custody, 'share', 'Share again after an eject: every replica may refresh.'), ['force', 'adopt']),
+    async () => (await import('./commands/custody.js')).share,
+  );
   handleNamed(
     withOptions(
       within(custody, 'takeover', 'Take a refresh token from a replica that does not come back. Asks first.')

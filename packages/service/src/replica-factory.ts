@@ -193,7 +193,7 @@ export class ReplicaFactory {
   /** What the workspace of a replica shows of the store, while no visit is under way. */
   async #lensOf(store: TokenStore, replica: string | undefined): Promise<Lens> {
     const mode = await readMode(store);
-    const isWhole = mode === undefined || (mode.mode === 'alone' && mode.replica === replica);
+    const isWhole = mode === undefined || (mode.mode === 'alone' && mode.replica === replica && mode.handover === undefined);
     return isWhole ? this.#wholeLens : this.sealedLens;
   }
 

@@ -98,6 +98,11 @@ export class Replica {
     return this.#parts.custodian?.status;
   }
 
+  /** The daemon is about to stop: files are sealed, and claims stay. */
+  ending(): void {
+    this.#parts.custodian?.ending();
+  }
+
   /** CLIProxyAPI has exited for good: every claim is let go once its files are sealed. */
   proxyEnded(): void {
     this.#isProxyGone = true;

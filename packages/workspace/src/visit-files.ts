@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { checkFormat, CURRENT_FORMAT, type DocumentKey, type Visit, type VisitJournal } from '@tokenmirror/core';
 import { replaceFile, syncDirectory } from '@tokenmirror/files';
+import { denied } from './denied.js';
 
 const FOLDER = 'visits';
 const MADE = 'made';
@@ -33,8 +34,7 @@ export class VisitFiles implements VisitJournal {
 
   async note(made: 'whole' | 'sealed'): Promise<void> {
     if (this.made === made) return;
-    await replaceFile(join(this.#directory, MADE), `${made}\n`);
-    await syncDirectory(this.#directory);
+    await this.#write(join(this.#directory, MADE), `${made}\n`);
   }
 
   all(): Iterable<Visit> {
@@ -42,14 +42,22 @@ export class VisitFiles implements VisitJournal {
   }
 
   async set(visit: Visit): Promise<void> {
-    await replaceFile(this.#pathOf(visit.key), JSON.stringify({ ...CURRENT_FORMAT, ...visit }));
-    await syncDirectory(this.#directory);
+    await this.#write(this.#pathOf(visit.key), JSON.stringify({ ...CURRENT_FORMAT, ...visit }));
     this.#visits.set(visit.key, visit);
   }
 
   async delete(key: DocumentKey): Promise<void> {
     await rm(this.#pathOf(key), { force: true });
     this.#visits.delete(key);
+  }
+
+  async #write(path: string, text: string): Promise<void> {
+    try {
+      await replaceFile(path, text);
+      await syncDirectory(this.#directory);
+    } catch (error) {
+      throw denied(path, error);
+    }
   }
 
   #pathOf(key: DocumentKey): string {

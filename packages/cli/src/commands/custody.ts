@@ -7,6 +7,7 @@ import {
   listReplicas,
   refreshNow,
   ReplicaFactory,
+  share as shareCredentials,
   takeOver,
   type CredentialCustody,
 } from '@tokenmirror/service';
@@ -47,9 +48,17 @@ export async function refresh(name: string, command: Command): Promise<number> {
   const { settings, container } = await invoke(command);
   const result = await refreshNow(container.resolve(ReplicaFactory), settings, name, PATIENCE_MS);
   if (settings.json) printJson(result);
-  else if (result.result === 'refreshed') print(`${result.name}: refreshed, and every replica has it.`);
+  else if (result.result === 'refreshed') print(`${result.name}: refreshed; every replica gets the new access token.`);
   else print(`${result.name}: asked for, and not refreshed yet. See \`tokenmirror custody status\` for who may, and why not.`);
   return result.result === 'refreshed' ? 0 : EXIT_ATTENTION;
+}
+
+export async function share(command: Command): Promise<number> {
+  const { settings, container } = await invoke(command);
+  const mode = await shareCredentials(container.resolve(ReplicaFactory), settings);
+  if (settings.json) printJson(mode);
+  else print(describe(mode, undefined));
+  return 0;
 }
 
 export async function takeover(name: string, command: Command): Promise<number> {
@@ -116,13 +125,18 @@ export async function eject(command: Command): Promise<number> {
     print(
       `${result.isDone ? 'Sharing has ended.' : 'Sharing would end.'} ${result.to} ${result.isDone ? 'holds' : 'would hold'} every refresh token. Its daemon makes the files whole; without one, run \`tokenmirror sync\` there.`,
     );
-    if (result.waitsFor.length > 0) print(`Tokens in use right now follow when they were let go by ${result.waitsFor.join(', ')}.`);
+    if (result.waitsFor.length > 0)
+      print(
+        `Held elsewhere now, and whole only when let go by: ${result.waitsFor.join(', ')}. If one of them is gone for good: tokenmirror replicas dismiss <replica>.`,
+      );
   }
   return 0;
 }
 
 function describe(mode: ClusterMode | undefined, here: string | undefined): string {
   if (mode === undefined) return 'not in use: no replica has started with custody in this store';
+  if (mode.mode === 'alone' && mode.handover !== undefined)
+    return `not shared any more: ${mode.replica} holds every refresh token as soon as ${mode.handover} has handed over, or is dismissed`;
   if (mode.mode === 'alone')
     return mode.replica === here
       ? 'alone: this replica holds every refresh token'
@@ -133,7 +147,7 @@ function describe(mode: ClusterMode | undefined, here: string | undefined): stri
 }
 
 function isHandingOver(mode: ClusterMode | undefined): boolean {
-  return mode?.mode === 'shared' && mode.handover !== undefined;
+  return mode?.handover !== undefined;
 }
 
 function holderOf({ claim }: CredentialCustody): string {

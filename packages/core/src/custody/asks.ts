@@ -11,8 +11,6 @@ export interface Ask {
 }
 
 const PREFIX = 'ask-';
-/** A token that dies again so soon after it was asked for is not asked for again: something else is wrong. */
-const PAUSE_MS = 10 * 60_000;
 
 /** The asks of a cluster: one record for each document that ever had one. A grant that was replaced answers its ask. */
 export class Asks {
@@ -35,18 +33,15 @@ export class Asks {
     return entry?.state === 'live' ? parse(entry.content, key) : undefined;
   }
 
-  /** Asks every replica to refresh a grant. `too soon`: one was asked for a moment ago; a person may insist. */
-  async ask(document: DocumentKey, grant: Fingerprint, who: 'proxy' | 'person'): Promise<'asked' | 'too soon'> {
+  /** Asks every replica to refresh a grant. */
+  async ask(document: DocumentKey, grant: Fingerprint): Promise<void> {
     const key = recordKey('custody', PREFIX + this.#hasher.text('document', document));
     for (;;) {
       const entry = (await this.#store.read([key])).get(key);
-      const before = entry?.state === 'live' ? parse(entry.content, key) : undefined;
-      if (before?.grant === grant && who === 'proxy') return 'asked';
       const at = await this.#store.now();
-      if (who === 'proxy' && before !== undefined && at - before.at < PAUSE_MS) return 'too soon';
       const content = JSON.stringify({ ...CURRENT_FORMAT, document, grant, at });
       const [outcome] = await this.#store.write([{ key, expected: entry?.revision ?? 'absent', content, lineage: [] }], this.#replica);
-      if (outcome?.status === 'written') return 'asked';
+      if (outcome?.status === 'written') return;
     }
   }
 }

@@ -101,11 +101,11 @@ export class ClaimBook {
     }
   }
 
-  /** Frees a claim whatever its replica thinks of it, because a person says so. */
-  async free(token: TokenId): Promise<void> {
+  /** Frees a claim whatever its replica thinks of it, because a person says so; not one that somebody took meanwhile. */
+  async free(token: TokenId, held: Claim): Promise<void> {
     for (;;) {
       const found = (await this.read([token])).get(token);
-      if (found === undefined || !isHeld(found)) return;
+      if (found === undefined || !isHeld(found) || found.replica !== held.replica || found.nonce !== held.nonce) return;
       if (await this.#write(token, 'free', found, found)) return;
     }
   }

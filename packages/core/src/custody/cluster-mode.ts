@@ -7,9 +7,19 @@ import type { Revision, TokenStore } from '../ports/token-store.js';
  * Who may know the refresh tokens of a cluster.
  *
  * - `alone`: one replica, all of them. Its files are whole and CLIProxyAPI refreshes by itself.
- * - `shared`: whoever holds the claim on a token. While a replica hands over, having been alone, it holds every token that has no claim of its own.
+ * - `shared`: whoever holds the claim on a token.
+ *
+ * As long as a replica hands over, having been alone, it and nobody else holds every token that has no claim of its own.
  */
-export type ClusterMode = { readonly mode: 'alone'; readonly replica: string } | { readonly mode: 'shared'; readonly handover?: string };
+export type ClusterMode =
+  | {
+      readonly mode: 'alone';
+      readonly replica: string;
+      readonly handover?: string;
+      /** By a person, who wants it to stay so whoever joins. */
+      readonly isEjected?: true;
+    }
+  | { readonly mode: 'shared'; readonly handover?: string };
 
 export type CustodySetting = 'auto' | 'on' | 'off';
 
@@ -36,7 +46,8 @@ export async function joinCluster(
 ): Promise<ClusterMode> {
   const joined = (mode: ClusterMode | undefined): ClusterMode => {
     if (mode === undefined) return setting === 'on' ? { mode: 'shared' } : { mode: 'alone', replica };
-    if (mode.mode === 'alone' && (setting === 'on' || mode.replica !== replica)) return { mode: 'shared', handover: mode.replica };
+    if (mode.mode === 'alone' && mode.isEjected !== true && (setting === 'on' || mode.replica !== replica))
+      return { mode: 'shared', handover: mode.replica };
     return mode;
   };
   return change(store, replica, (mode) => {
@@ -48,21 +59,44 @@ export async function joinCluster(
 
 /** Ends a handover, when no proxy of that replica knows a token that it has not claimed. */
 export async function endHandover(store: TokenStore, author: string, from: string): Promise<ClusterMode> {
-  return change(store, author, (mode) =>
-    mode?.mode === 'shared' && mode.handover === from ? { mode: 'shared' } : (mode ?? { mode: 'shared' }),
-  );
+  return change(store, author, (mode) => (mode?.handover === from ? withoutHandover(mode) : (mode ?? { mode: 'shared' })));
 }
 
 /** Makes one replica the only one that may know tokens. Claims of others stay with them until they let go. */
 export async function makeAlone(store: TokenStore, author: string, replica: string): Promise<ClusterMode> {
-  return change(store, author, () => ({ mode: 'alone', replica }));
+  return change(store, author, (mode) => {
+    const holder = mode?.mode === 'alone' && mode.handover === undefined ? mode.replica : mode?.handover;
+    return { mode: 'alone', replica, isEjected: true, ...(holder === undefined || holder === replica ? {} : { handover: holder }) };
+  });
+}
+
+/** Takes the place of a replica that was alone, or was handing over, and is gone for good. */
+export async function dismissHolder(store: TokenStore, author: string, gone: string): Promise<ClusterMode> {
+  return change(store, author, (mode) => {
+    if (mode === undefined || (mode.mode === 'alone' && mode.replica === gone)) return { mode: 'shared' };
+    return mode.handover === gone ? withoutHandover(mode) : mode;
+  });
+}
+
+/** Lets every replica refresh again after an eject. */
+export async function shareAgain(store: TokenStore, author: string): Promise<ClusterMode> {
+  return change(store, author, (mode) => {
+    if (mode === undefined) return { mode: 'shared' };
+    return mode.mode === 'alone' ? { mode: 'shared', handover: mode.handover ?? mode.replica } : mode;
+  });
+}
+
+function withoutHandover(mode: ClusterMode): ClusterMode {
+  if (mode.mode === 'shared') return { mode: 'shared' };
+  const { replica, isEjected } = mode;
+  return { mode: 'alone', replica, ...(isEjected === undefined ? {} : { isEjected }) };
 }
 
 /** Ends the time in which one replica held every token, with nobody to hold them after it. */
 export async function leaveAlone(store: TokenStore, replica: string): Promise<void> {
   for (;;) {
     const { mode, revision } = await find(store);
-    if (revision === 'absent' || !isSameMode(mode, { mode: 'alone', replica })) return;
+    if (revision === 'absent' || mode?.mode !== 'alone' || mode.replica !== replica) return;
     const [outcome] = await store.write([{ key: MODE_KEY, expected: revision, content: null, lineage: [] }], replica);
     if (outcome?.status === 'written') return;
   }
@@ -97,8 +131,12 @@ export function isSameMode(one: ClusterMode | undefined, other: ClusterMode | un
   return JSON.stringify(shape(one)) === JSON.stringify(shape(other));
 }
 
-function shape(mode: ClusterMode | undefined): readonly (string | undefined)[] {
-  return mode === undefined ? [] : mode.mode === 'alone' ? [mode.mode, mode.replica] : [mode.mode, mode.handover];
+function shape(mode: ClusterMode | undefined): readonly (string | boolean | undefined)[] {
+  return mode === undefined
+    ? []
+    : mode.mode === 'alone'
+      ? [mode.mode, mode.replica, mode.handover, mode.isEjected]
+      : [mode.mode, mode.handover];
 }
 
 /** @throws TokenmirrorError FORMAT_NEWER, FORMAT_DAMAGED */
@@ -110,9 +148,10 @@ export function parseMode(text: string): ClusterMode {
     found = undefined;
   }
   checkFormat(found, `the record ${MODE_KEY} in the store`);
-  const { mode, replica, handover } = found as { mode?: unknown; replica?: unknown; handover?: unknown };
-  if (mode === 'alone' && typeof replica === 'string') return { mode, replica };
-  if (mode === 'shared') return typeof handover === 'string' ? { mode, handover } : { mode };
+  const { mode, replica, handover, isEjected } = found as { mode?: unknown; replica?: unknown; handover?: unknown; isEjected?: unknown };
+  const holder = typeof handover === 'string' ? { handover } : {};
+  if (mode === 'alone' && typeof replica === 'string') return { mode, replica, ...holder, ...(isEjected === true ? { isEjected } : {}) };
+  if (mode === 'shared') return { mode, ...holder };
   throw new TokenmirrorError(
     'FORMAT_DAMAGED',
     `the record ${MODE_KEY} in the store cannot be read`,

@@ -49,7 +49,6 @@ export interface CustodianParts {
 
 /** A claim that was taken so long ago may have been given up: the process was frozen meanwhile. */
 const FRESH_CLAIM_MS = 30_000;
-const RECHECK_MS = 2000;
 
 /** One credential, in the file and in the store. */
 interface Look {
@@ -77,6 +76,7 @@ export class Custodian implements Custody {
   readonly #sealing: Lens;
   /** Read together after a document was, before its token is shown. */
   readonly #confirmations: Batcher<TokenId, boolean>;
+  readonly #told = new Map<DocumentKey, string>();
   #mode: ClusterMode | undefined;
   #engine: CustodyEngine = { look: () => undefined, isInSync: () => false, background: () => undefined };
 
@@ -113,6 +113,11 @@ export class Custodian implements Custody {
     const { echoes, takenOver, liveness: proxy } = this.#schedule;
     const counts = { visits: this.#visits.counts, echoes, takenOver, wholeMs: this.#visits.wholeMs };
     return { mode: this.#mode, isRefresher, proxy, visits, overdue, counts };
+  }
+
+  /** The daemon is about to stop: open visits are not waited for any longer. */
+  ending(): void {
+    this.#schedule.end();
   }
 
   /** The process of the proxy is known to have ended: what it left is collected, and every claim let go. */
@@ -183,7 +188,11 @@ export class Custodian implements Custody {
 
   async prepare(key: DocumentKey): Promise<void> {
     const because = this.#schedule.takeTurn(key);
-    if (because === undefined || !this.#mayVisit() || !(await this.#schedule.isProxyAlive())) return;
+    if (because === undefined || !this.#mayVisit()) return;
+    if (!(await this.#schedule.isProxyAlive())) {
+      this.#schedule.cannot(key, 'CLIProxyAPI does not answer beside this replica');
+      return;
+    }
     const { store, clock } = this.#parts;
     const entry = (await store.read([key])).get(key);
     const stored = this.#credentialOf(key, entry);
@@ -257,7 +266,8 @@ export class Custodian implements Custody {
     const open = this.#visits.get(key);
     const shown = this.lensFor(key).present(stored, local);
     if (open?.visit.phase === 'unsealing') {
-      const isFresh = this.#parts.clock.monotonic() - open.claimedAt < FRESH_CLAIM_MS;
+      const { clock } = this.#parts;
+      const isFresh = clock.monotonic() - open.claimedAt < FRESH_CLAIM_MS && Math.abs(clock.now() - open.claimedOn) < FRESH_CLAIM_MS;
       if (!isFresh) return this.#sealing.present(stored, local);
       this.#visits.unsealed(key, true);
       return shown;
@@ -267,6 +277,10 @@ export class Custodian implements Custody {
       return this.#sealing.present(stored, local);
     }
     const token = this.#tokenOf(shown);
+    if (open?.visit.phase === 'kept' && token !== undefined && !open.visit.tokens.includes(token)) {
+      await this.#visits.enter(open, 'sealing');
+      return this.#sealing.present(stored, local);
+    }
     if (open !== undefined || token === undefined || (local !== undefined && this.#tokenOf(local) === token)) return shown;
     if (await this.#confirmations.add(token)) return shown;
     this.#schedule.withhold(key);
@@ -299,13 +313,14 @@ export class Custodian implements Custody {
       }
       return goOn;
     }
-    const handover = this.#mode?.mode === 'shared' ? this.#mode.handover : undefined;
-    if (handover !== undefined && token === storedToken) {
+    const isKept = this.#parts.policy.sharingOf(file.fields) === 'unknown';
+    const handover = this.#mode?.handover;
+    const isCovered = handover !== undefined && token === storedToken && !(isKept && handover === this.#parts.replicaId);
+    if (isCovered) {
       if (handover === this.#parts.replicaId) this.#schedule.sawWhole();
-      else this.#parts.emit({ type: 'token-held', key, replica: handover });
+      else this.#tell({ type: 'token-held', key, replica: handover });
       return goOn;
     }
-    const isKept = this.#parts.policy.sharingOf(file.fields) === 'unknown';
     const how = {
       because: 'found',
       phase: isKept ? 'kept' : 'waiting',
@@ -319,15 +334,15 @@ export class Custodian implements Custody {
       return goOn;
     }
     if (taking.status === 'spent') {
-      this.#parts.emit({ type: 'token-spent', key });
+      this.#tell({ type: 'token-spent', key });
       return stored === undefined ? { verdict: 'failed' } : { goOn: this.#withoutGrant(observed, stored) };
     }
     if (taking.claim.replica === this.#parts.replicaId) {
       await this.#schedule.join(taking.claim.document);
       return goOn;
     }
-    this.#parts.emit({ type: 'token-held', key, replica: taking.claim.replica });
-    return token === storedToken ? goOn : { verdict: { lookAgainInMs: RECHECK_MS } };
+    this.#tell({ type: 'token-held', key, replica: taking.claim.replica });
+    return token === storedToken ? goOn : { verdict: 'failed' };
   }
 
   /** Takes the visit one step further by what is seen. Returns whether a deletion is older than the answer that was waited for. */
@@ -359,9 +374,9 @@ export class Custodian implements Custody {
           return true;
         }
         const isNew = file !== undefined && this.#fingerprintOf(file) !== (stored && this.#fingerprintOf(stored));
-        const isOver = open.visit.because === 'found' || clock.monotonic() >= open.waitsUntil;
+        const isOver = open.visit.because === 'found' || this.#schedule.isEnding || clock.monotonic() >= open.waitsUntil;
         if (isNew || !isOver) return false;
-        if (open.visit.because !== 'found') this.#schedule.failed(key);
+        if (open.visit.because !== 'found') this.#schedule.failed(key, this.#due.get(key)?.grant);
         await this.#visits.enter(open, 'sealing', open.visit.because === 'found' ? {} : { outcome: 'no answer' });
         return false;
       }
@@ -420,6 +435,14 @@ export class Custodian implements Custody {
     });
   }
 
+  /** Says what goes on once, until it is something else. */
+  #tell(event: Extract<CustodyEvent, { type: 'token-held' | 'token-spent' }>): void {
+    const said = JSON.stringify(event);
+    if (this.#told.get(event.key) === said) return;
+    this.#told.set(event.key, said);
+    this.#parts.emit(event);
+  }
+
   #noteMode(mode: ClusterMode | undefined): void {
     if (mode === undefined || isSameMode(mode, this.#mode)) return;
     const isFirst = this.#mode === undefined;
@@ -472,14 +495,17 @@ export class Custodian implements Custody {
     for (const { key } of (await workspace.scan()).files) {
       if (!isCredentialKey(key) || this.#visits.get(key) !== undefined) continue;
       const reading = await workspace.read(key);
-      const isSealed = reading.state === 'document' ? this.#tokenOf(reading.document) === undefined : reading.state === 'absent';
-      if (!isSealed) whole.push(key);
+      const isWhole = reading.state === 'unsettled' || (reading.state === 'document' && this.#tokenOf(reading.document) !== undefined);
+      if (isWhole) whole.push(key);
     }
     return whole;
   }
 
   get #isAlone(): boolean {
-    return this.#mode?.mode === 'alone' && this.#mode.replica === this.#parts.replicaId && this.#parts.options.kind === 'replica';
+    const { replicaId, options } = this.#parts;
+    return (
+      this.#mode?.mode === 'alone' && this.#mode.replica === replicaId && this.#mode.handover === undefined && options.kind === 'replica'
+    );
   }
 
   #mayVisit(): boolean {

@@ -2,7 +2,7 @@ import { TokenmirrorError } from '../errors.js';
 import { readReplicas } from '../engine/registration.js';
 import type { Lens } from '../planning/lens.js';
 import type { TokenStore } from '../ports/token-store.js';
-import { isSameMode, leaveAlone, readMode, type ClusterMode } from './cluster-mode.js';
+import { leaveAlone, readMode, type ClusterMode } from './cluster-mode.js';
 import { withoutCustody, type Custody } from './custody.js';
 
 /** For a replica whose proxy knows every token, and claims none: never in a cluster that goes by claims. */
@@ -10,7 +10,7 @@ export function custodyOff(lens: Lens, store: TokenStore, replica: string): Cust
   return withoutCustody(lens, async () => {
     const mode = await readMode(store);
     if (mode === undefined) return;
-    if (isSameMode(mode, { mode: 'alone', replica })) await leaveAlone(store, replica);
+    if (mode.mode === 'alone' && mode.replica === replica && mode.handover === undefined) await leaveAlone(store, replica);
     else throw refused(mode);
   });
 }

@@ -1,4 +1,5 @@
 import type { DocumentKey } from '../documents/document-key.js';
+import type { Fingerprint } from '../documents/hasher.js';
 import type { Clock, RandomSource } from '../ports/clock.js';
 import type { TokenStore } from '../ports/token-store.js';
 import type { Claim } from './claim.js';
@@ -34,6 +35,8 @@ const LARGEST_CROWD = 8;
 const LARGEST_DELAY_MS = 1000;
 /** After a failed refresh CLIProxyAPI leaves a credential alone for five minutes. */
 const COOLING_MS = 6 * 60_000;
+/** It is tried again ever more rarely. */
+const LONGEST_COOLING_MS = 3 * 60 * 60_000;
 /** How long another's claim is taken for granted before it is looked at again. */
 const HELD_RECHECK_MS = 30_000;
 /** How long after it fell due a credential counts as overdue: CLIProxyAPI by itself would refresh now. */
@@ -50,6 +53,9 @@ export class VisitSchedule {
   /** Why a due credential cannot be refreshed from here. */
   readonly #obstacles = new Map<DocumentKey, string>();
   readonly #overdue = new Set<DocumentKey>();
+  /** How often a grant was not refreshed although it was asked for. */
+  readonly #failures = new Map<DocumentKey, { readonly grant: Fingerprint | undefined; readonly times: number }>();
+  #isEnding = false;
   /** Shown sealed although this replica is alone, for another still holds the claim. */
   readonly #withheld = new Set<DocumentKey>();
   #engine: CustodyEngine | undefined;
@@ -122,7 +128,17 @@ export class VisitSchedule {
 
   processEnded(): void {
     this.#quiet.processEnded();
+    this.end();
+  }
+
+  /** No visit begins any more, and none waits for its answer. */
+  end(): void {
+    this.#isEnding = true;
     this.hurry();
+  }
+
+  get isEnding(): boolean {
+    return this.#isEnding;
   }
 
   /** Another replica may know the token. */
@@ -139,8 +155,11 @@ export class VisitSchedule {
   }
 
   /** CLIProxyAPI did not answer, and leaves the credential alone for a while. */
-  failed(key: DocumentKey): void {
-    this.#notBefore.set(key, this.#parts.clock.monotonic() + COOLING_MS);
+  failed(key: DocumentKey, grant: Fingerprint | undefined): void {
+    const before = this.#failures.get(key);
+    const times = before?.grant === grant ? (before?.times ?? 0) + 1 : 1;
+    this.#failures.set(key, { grant, times });
+    this.#notBefore.set(key, this.#parts.clock.monotonic() + Math.min(LONGEST_COOLING_MS, COOLING_MS * 2 ** (times - 1)));
     this.#obstacles.set(key, 'CLIProxyAPI did not refresh it');
   }
 
@@ -184,9 +203,9 @@ export class VisitSchedule {
   }
 
   #pause(): number {
-    const { visits, clock, due } = this.#parts;
+    const { clock, due } = this.#parts;
     const now = clock.monotonic();
-    const isBusy = visits.all().length > 0 || this.#isHandingOver;
+    const isBusy = this.#isWatching || this.#isHandingOver;
     const start = Math.min(...this.#starts.values(), Infinity) - now;
     const next = this.#parts.mode()?.mode === 'shared' ? (due.nextIn(clock.now()) ?? Infinity) : Infinity;
     return Math.max(5, Math.min(isBusy ? TICK_MS : IDLE_TICK_MS, start, next));
@@ -195,11 +214,11 @@ export class VisitSchedule {
   async #tick(): Promise<void> {
     if (this.#stopped) return;
     const { visits } = this.#parts;
-    if (visits.all().length > 0 || this.#isHandingOver) await this.#lookAtProxy();
+    if (this.#isWatching || this.#isHandingOver) await this.#lookAtProxy();
     if (this.#engine?.isInSync() === true) {
       for (const open of visits.all()) {
         if (this.#isToBeLookedAt(open)) this.#engine.look(open.visit.key);
-        else await visits.renew(open);
+        else if (open.visit.phase !== 'kept') await visits.renew(open);
       }
       if (this.#isHandingOver && this.#quiet.isQuiet(this.#wholeSeenAt)) await this.#handOver();
       this.#lookAtWithheld();
@@ -209,13 +228,18 @@ export class VisitSchedule {
 
   #isToBeLookedAt({ visit, waitsUntil, sealedAt }: OpenVisit): boolean {
     if (visit.phase === 'quiet') return sealedAt !== undefined && this.#quiet.isQuiet(sealedAt);
-    if (visit.phase === 'waiting') return visit.because === 'found' || this.#parts.clock.monotonic() >= waitsUntil;
+    if (visit.phase === 'waiting') return visit.because === 'found' || this.isEnding || this.#parts.clock.monotonic() >= waitsUntil;
     return visit.phase !== 'kept';
+  }
+
+  /** True while a proxy may write something that is waited for. */
+  get #isWatching(): boolean {
+    return this.#parts.visits.all().some(({ visit }) => visit.phase !== 'kept');
   }
 
   get #isHandingOver(): boolean {
     const mode = this.#parts.mode();
-    return mode?.mode === 'shared' && mode.handover === this.#parts.replicaId;
+    return mode?.handover === this.#parts.replicaId;
   }
 
   async #handOver(): Promise<void> {
@@ -239,7 +263,8 @@ export class VisitSchedule {
 
   #startDue(): void {
     const { due, clock, visits, random } = this.#parts;
-    if (this.#parts.mode()?.mode !== 'shared' || this.#parts.options.kind === 'peer') return;
+    const mode = this.#parts.mode();
+    if (mode?.mode !== 'shared' || this.#parts.options.kind === 'peer') return;
     const now = clock.monotonic();
     const keys = new Set(due.due(clock.now()));
     for (const key of [...this.#starts.keys(), ...this.#obstacles.keys()]) if (!keys.has(key)) this.#settled(key);
@@ -249,7 +274,8 @@ export class VisitSchedule {
       if (now < (this.#notBefore.get(key) ?? -Infinity) || this.#turns.has(key) || !this.#mayBegin(visits.get(key))) continue;
       const start = this.#starts.get(key) ?? now + random() * LARGEST_DELAY_MS;
       this.#starts.set(key, start);
-      if (start > now || crowd >= LARGEST_CROWD || this.#engine?.isInSync() !== true) continue;
+      if (start > now || crowd >= LARGEST_CROWD || mode.handover !== undefined || this.#isEnding || this.#engine?.isInSync() !== true)
+        continue;
       crowd += 1;
       this.#starts.delete(key);
       this.#notBefore.set(key, now + LARGEST_DELAY_MS);
@@ -279,8 +305,7 @@ export class VisitSchedule {
     const dueAt = due.get(key)?.dueAt;
     if (dueAt === undefined || clock.now() - dueAt < OVERDUE_MS || this.#overdue.has(key)) return;
     this.#overdue.add(key);
-    const current = mode();
-    const handover = current?.mode === 'shared' ? current.handover : undefined;
+    const handover = mode()?.handover;
     const because =
       handover !== undefined
         ? `the replica ${handover} was alone and has not handed over yet`

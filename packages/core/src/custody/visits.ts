@@ -15,6 +15,8 @@ export interface OpenVisit {
   readonly visit: Visit;
   readonly startedAt: number;
   readonly claimedAt: number;
+  /** The same by the clock on the wall, which goes on while the machine sleeps. */
+  readonly claimedOn: number;
   readonly unsealedAt: number | undefined;
   readonly waitsUntil: number;
   readonly sealedAt: number | undefined;
@@ -109,7 +111,7 @@ export class Visits {
         tokens: [...earlier, token],
         succeeded,
       };
-      await this.#note(visit, { claimedAt: this.#parts.clock.monotonic(), renewedAt: this.#parts.clock.monotonic() });
+      await this.#note(visit, { ...this.#claimedNow, renewedAt: this.#parts.clock.monotonic() });
     } else if (before === undefined) await this.#forget(key);
     else await this.#note({ ...start, claiming: others });
     return taking;
@@ -126,7 +128,7 @@ export class Visits {
     if (still === undefined) return undefined;
     const now = this.#parts.clock.monotonic();
     const next = { ...still.visit, because, began: this.#parts.clock.now(), phase: 'claiming' as const };
-    return this.#note(next, { ...this.#fresh(), startedAt: now, claimedAt: now });
+    return this.#note(next, { ...this.#fresh(), ...this.#claimedNow, startedAt: now });
   }
 
   /** The file is about to be written whole, which happens once for each token. */
@@ -221,10 +223,16 @@ export class Visits {
     this.#open.set(visit.key, { ...this.#fresh(), visit, startedAt: this.#parts.clock.monotonic() });
   }
 
+  get #claimedNow(): Pick<OpenVisit, 'claimedAt' | 'claimedOn'> {
+    const { clock } = this.#parts;
+    return { claimedAt: clock.monotonic(), claimedOn: clock.now() };
+  }
+
   #fresh(): Omit<OpenVisit, 'visit' | 'startedAt'> {
     const now = this.#parts.clock.monotonic();
     return {
       claimedAt: -Infinity,
+      claimedOn: -Infinity,
       unsealedAt: undefined,
       waitsUntil: now + ANSWER_MS,
       sealedAt: now,

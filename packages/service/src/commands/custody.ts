@@ -4,7 +4,7 @@ import {
   Asks,
   ClaimBook,
   digestOf,
-  endHandover,
+  dismissHolder,
   expiryOf,
   Hasher,
   isCredentialKey,
@@ -15,6 +15,7 @@ import {
   readReplicas,
   recordKey,
   refreshTokenOf,
+  shareAgain,
   shownName,
   TokenmirrorError,
   type ClaimState,
@@ -129,12 +130,12 @@ export async function dismissReplica(replicas: ReplicaFactory, settings: Setting
     const key = recordKey('replicas', id);
     const entry = (await look.store.read([key])).get(key);
     const mode = await readMode(look.store);
-    const isHolder = mode !== undefined && (mode.mode === 'alone' ? mode.replica : mode.handover) === id;
+    const isHolder = mode !== undefined && (mode.handover === id || (mode.mode === 'alone' && mode.replica === id));
     const held = [...(await claims.held())].filter(([, claim]) => claim.replica === id);
     if (entry?.state !== 'live' && !isHolder && held.length === 0)
       throw new TokenmirrorError('DOCUMENT_UNKNOWN', `the store knows no replica ${id}`, 'See `tokenmirror replicas list`.');
-    for (const [token] of held) await claims.free(token);
-    if (mode?.mode === 'shared') await endHandover(look.store, author, id);
+    for (const [token, claim] of held) await claims.free(token, claim);
+    if (isHolder) await dismissHolder(look.store, author, id);
     if (entry?.state === 'live') await look.store.write([{ key, expected: entry.revision, content: null, lineage: [] }], author);
     return { freed: held.length };
   });
@@ -146,18 +147,21 @@ export async function takeOver(
   settings: Settings,
   name: string,
 ): Promise<{ readonly name: string; readonly from: string | undefined }> {
-  return looking(replicas, settings, async ({ look, claims, author, credentials }) => {
+  return looking(replicas, settings, async ({ look, claims, credentials }) => {
     const { key, token } = credentialNamed(credentials, name);
     const claim = token === undefined ? undefined : (await claims.read([token])).get(token);
     const mode = await readMode(look.store);
     if (token !== undefined && claim !== undefined && (claim.state === 'open' || claim.state === 'sealed')) {
-      await claims.free(token);
+      await claims.free(token, claim);
       return { name: shownName(key), from: claim.replica };
     }
-    if (mode?.mode === 'shared' && mode.handover !== undefined) {
-      await endHandover(look.store, author, mode.handover);
-      return { name: shownName(key), from: mode.handover };
-    }
+    const holder = mode?.handover ?? (mode?.mode === 'alone' ? mode.replica : undefined);
+    if (holder !== undefined)
+      throw new TokenmirrorError(
+        'CUSTODY_REFUSED',
+        `the replica ${holder} holds every token of this cluster together, this one among them`,
+        `Wait until it hands over, or run \`tokenmirror replicas dismiss ${holder}\` if it is gone for good.`,
+      );
     return { name: shownName(key), from: undefined };
   });
 }
@@ -171,9 +175,16 @@ export async function refreshNow(
 ): Promise<{ readonly name: string; readonly result: 'refreshed' | 'asked' }> {
   return looking(replicas, settings, async ({ look, author, hasher, credentials }) => {
     const { key, grant } = credentialNamed(credentials, name);
+    const mode = await readMode(look.store);
+    if (mode?.mode !== 'shared')
+      throw new TokenmirrorError(
+        'CUSTODY_REFUSED',
+        'nothing is shared here: CLIProxyAPI refreshes by itself',
+        'Log in again in CLIProxyAPI if its access token died.',
+      );
     if (grant === undefined)
       throw new TokenmirrorError('DOCUMENT_REFUSED', `${shownName(key)} has no access token`, 'Log in again in CLIProxyAPI.');
-    await new Asks(look.store, author, hasher).ask(key, grant, 'person');
+    await new Asks(look.store, author, hasher).ask(key, grant);
     const end = performance.now() + patienceMs;
     while (performance.now() < end) {
       const [now] = await readCredentials(look, settings, hasher, [key]);
@@ -182,6 +193,11 @@ export async function refreshNow(
     }
     return { name: shownName(key), result: 'asked' };
   });
+}
+
+/** Ends what `eject` did: every replica may refresh again, once the one that was alone has handed over. */
+export async function share(replicas: ReplicaFactory, settings: Settings): Promise<ClusterMode> {
+  return looking(replicas, settings, ({ look, author }) => shareAgain(look.store, author));
 }
 
 export interface Ejection {
@@ -205,11 +221,18 @@ export async function eject(
         'this workspace was never in sync, so it is no replica yet',
         'Run `tokenmirror sync` first, or name another replica with --to.',
       );
-    if (!(await readReplicas(look.store)).some(({ id }) => id === chosen) && chosen !== look.workspace.replicaId)
-      throw new TokenmirrorError('DOCUMENT_UNKNOWN', `the store knows no replica ${chosen}`, 'See `tokenmirror replicas list`.');
-    const others = new Set([...(await claims.held()).values()].map(({ replica }) => replica).filter((replica) => replica !== chosen));
+    const known = (await readReplicas(look.store)).find(({ id }) => id === chosen);
+    if ((known === undefined && chosen !== look.workspace.replicaId) || known?.custody === 'peer')
+      throw new TokenmirrorError(
+        'DOCUMENT_UNKNOWN',
+        `the store knows no replica ${chosen} that could hold tokens`,
+        'See `tokenmirror replicas list`.',
+      );
+    const mode = await readMode(look.store);
+    const holder = mode?.handover ?? (mode?.mode === 'alone' ? mode.replica : undefined);
+    const holders = [...[...(await claims.held()).values()].map(({ replica }) => replica), ...(holder === undefined ? [] : [holder])];
     if (!dryRun) await makeAlone(look.store, author, chosen);
-    return { to: chosen, waitsFor: [...others], isDone: !dryRun };
+    return { to: chosen, waitsFor: [...new Set(holders)].filter((replica) => replica !== chosen), isDone: !dryRun };
   });
 }
 

@@ -118,6 +118,7 @@ export class Daemon {
     const replica = this.#replica;
     if (replica === undefined) return;
     if (this.#settings['outlives-cliproxy']) replica.proxyEnded();
+    else replica.ending();
     const flushed = new AbortController();
     const tooLong = delay(FLUSH_MS, undefined, { signal: flushed.signal }).catch(() => undefined);
     await Promise.race([replica.settled(), tooLong]);

@@ -58,7 +58,9 @@ function logEngineEvent(log: Log, event: EngineEvent | CustodyEvent): void {
       const { mode } = event;
       log.info(
         'custody-mode',
-        mode.mode === 'alone' ? { mode: 'alone', replica: mode.replica } : { mode: 'shared', handover: mode.handover },
+        mode.mode === 'alone'
+          ? { mode: 'alone', replica: mode.replica, handover: mode.handover }
+          : { mode: 'shared', handover: mode.handover },
       );
       return;
     }

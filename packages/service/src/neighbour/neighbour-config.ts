@@ -33,8 +33,12 @@ export function readNeighbourConfig(configFile: string, url?: string): Neighbour
 
 /** A look at the CLIProxyAPI beside a workspace, as its config says where it listens; on a workspace without a config nobody knows. */
 export async function livenessBeside(configFile: string | undefined, url: string | undefined): Promise<Liveness> {
-  const base = url === undefined ? configFile && readNeighbourConfig(configFile)?.url : new URL(url);
-  return base === undefined || base === '' ? 'unknown' : liveness(base);
+  try {
+    const base = url === undefined ? (configFile === undefined ? undefined : readNeighbourConfig(configFile)?.url) : new URL(url);
+    return base === undefined ? 'unknown' : await liveness(base);
+  } catch {
+    return 'unknown';
+  }
 }
 
 const DEFAULT_PORT = 8317;

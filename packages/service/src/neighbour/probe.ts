@@ -9,11 +9,15 @@ export interface ProbeAnswer {
   readonly version: string | undefined;
 }
 
+/** What a connection fails with where no process could have answered. */
+const NOTHING_THERE: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
+
 /** Whether CLIProxyAPI lives, as a look at it from outside tells. */
 export async function liveness(base: URL): Promise<Liveness> {
   const outcome = await send(base, '/');
   if (typeof outcome === 'object') return 'alive';
-  return outcome === 'ECONNREFUSED' ? 'refused' : 'silent';
+  if (NOTHING_THERE.has(outcome)) return 'refused';
+  return /CERT|SELF_SIGNED|UNABLE_TO_VERIFY|ERR_TLS/.test(outcome) ? 'alive' : 'silent';
 }
 
 /** One GET to CLIProxyAPI, with a client key or none; `undefined` when nothing answers. On this machine a self-signed certificate will do. */
