@@ -245,7 +245,8 @@ export class World {
   }
 
   #causeOf(first: Presentation | undefined, again: Presentation): Cause | undefined {
-    if (this.copied.has(again.token)) return 'an old copy was put in';
+    // A copy that a person puts over a file may take the only new grant with it.
+    if (this.copied.has(again.token) || this.copiedIn.has(this.pathOf(again.token))) return 'an old copy was put in';
     if (first !== undefined && !first.isAnswered) return 'the answer was lost';
     if (first !== undefined && this.provider.unwritten.has(first)) return 'the answer was lost';
     if (this.restoredAt !== undefined && first !== undefined && first.at < this.restoredAt) return 'the store went back in time';
