@@ -264,7 +264,7 @@ export class ReplicaFactory {
     const { workspace, store, cluster, kind } = parts;
     const known =
       workspace.replicaId ?? (await BaseJournal.replicaOf(locations.stateDir, { cluster: cluster.id, store: store.description }));
-    const id = known ?? randomBytes(9).toString('base64url');
+    const id = known ?? randomBytes(8).toString('hex');
     const bases = await BaseJournal.open(locations.stateDir, { cluster: cluster.id, store: store.description, replica: id });
     closers.push(async () => {
       await bases.close();
