@@ -15,7 +15,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'store-s3': ['core', 'change-log'],
   'store-git': ['core', 'files'],
   'store-conformance': ['core'],
-  service: ['core', 'files', 'workspace', 'change-log', 'store-filesystem', 'store-postgres', 'store-s3', 'store-git'],
+  'cliproxy-client': ['core'],
+  service: ['core', 'files', 'workspace', 'change-log', 'store-filesystem', 'store-postgres', 'store-s3', 'store-git', 'cliproxy-client'],
   cli: ['core', 'service'],
   testkit: ['core'],
 };

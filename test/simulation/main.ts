@@ -1,10 +1,12 @@
 import { parseArgs } from 'node:util';
 import { play } from './play.js';
+import { SCENARIOS } from './scenarios.js';
 
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string', default: '100' },
     first: { type: 'string', default: '1' },
+    scenario: { type: 'string' },
     trace: { type: 'boolean', default: false },
     'until-failure': { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
@@ -13,9 +15,24 @@ const { values } = parseArgs({
 
 if (values.help) {
   process.stdout.write(
-    'npm run simulate -- --seeds N [--first M] [--trace] [--until-failure] [--mutation RULE]\n\nPlays N random schedules, from seed M on. A seed replays exactly; with --trace it prints what happens.\nWith --mutation it plays without one of the rules in test/simulation/mutations.json.\n',
+    'npm run simulate -- --seeds N [--first M] [--trace] [--until-failure] [--mutation RULE]\nnpm run simulate -- --scenario NAME|all [--mutation RULE]\n\nPlays N random schedules, from seed M on, or those that have a name. A seed replays exactly; with --trace it prints what happens.\nWith --mutation it plays without one of the rules in test/simulation/mutations.json.\n',
   );
   process.exit(0);
+}
+
+if (values.scenario !== undefined) {
+  const wanted = SCENARIOS.filter(({ name }) => values.scenario === 'all' || name === values.scenario);
+  if (wanted.length === 0) throw new Error(`There is no scenario "${values.scenario}".`);
+  let broken = 0;
+  for (const { name, run } of wanted) {
+    const outcome = await run().then(
+      () => 'ok',
+      (error: unknown) => `failed: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    if (outcome !== 'ok') broken += 1;
+    process.stdout.write(`${name}: ${outcome}\n`);
+  }
+  process.exit(broken === 0 ? 0 : 1);
 }
 
 const started = performance.now();

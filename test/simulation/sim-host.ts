@@ -3,6 +3,7 @@ import {
   DEFAULT_POLICY,
   Engine,
   Hasher,
+  readDocumentKey,
   sealedLens,
   workspaceLens,
   type Base,
@@ -14,6 +15,7 @@ import {
   type Visit,
   type VisitJournal,
 } from '@tokenmirror/core';
+import { readFailure } from '@tokenmirror/cliproxy-client';
 import { CliProxy, Measured, type Flavour } from '@tokenmirror/testkit';
 import { diskOf, SimDisk } from './sim-disk.js';
 import { EPOCH, type SimServer, type Weather } from './sim-store.js';
@@ -142,6 +144,19 @@ export class SimHost {
     });
     this.proxy = { process, program, run };
     void program.start();
+    const push = (text: string): void => {
+      if (!process.isFrozen && this.proxy?.process === process) this.#hear(text);
+    };
+    void program.command(['SUBSCRIBE', 'errors'], { isAuthenticated: true, address: '127.0.0.1', push });
+  }
+
+  /** What the daemon's subscription would bring. */
+  #hear(text: string): void {
+    const failure = readFailure(text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1));
+    const { daemon } = this;
+    if (failure?.status !== 401 || daemon === undefined || daemon.process.isFrozen) return;
+    const reading = readDocumentKey(`auths/${failure.path}`);
+    if (reading.ok) daemon.custodian.accessTokenDied(reading.key);
   }
 
   killProxy(): void {

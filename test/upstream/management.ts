@@ -100,6 +100,51 @@ export const MANAGEMENT: readonly Clause[] = [
     },
   },
   {
+    proves: 'resp-errors',
+    title: 'who listens to the channel `errors` learns which credential a request failed with, and that it is not used for a while',
+    flavours: ['7.2'],
+    run: async (world) => {
+      const { cpa, provider } = world;
+      const fields = world.claude({ refresh_token: undefined });
+      await world.put('claude-a.json', fields);
+      await world.startLoaded();
+      const channel = await cpa.listen('errors');
+      try {
+        provider.kill(String(fields['access_token']));
+        mustBe('401', (await world.status()) === 401);
+        await world.soon('it is told', () => channel.messages.length > 0);
+        const told = JSON.parse(channel.messages[0] ?? '{}') as {
+          auth_id?: unknown;
+          status_code?: unknown;
+          auth_status?: { unavailable?: unknown };
+        };
+        mustBe('which credential', told.auth_id === 'claude-a.json');
+        mustBe('why', told.status_code === 401);
+        mustBe('and for how long', told.auth_status?.unavailable === true);
+      } finally {
+        channel.close();
+      }
+    },
+  },
+  {
+    proves: 'lists-suspended',
+    title: 'the list of credentials says which of them are not used for a while',
+    run: async (world) => {
+      const { cpa, provider } = world;
+      const fields = world.claude({ refresh_token: undefined });
+      await world.put('claude-a.json', fields);
+      await world.startLoaded();
+      const isUnavailable = async (): Promise<boolean> => {
+        const { files } = JSON.parse((await cpa.manage('GET', '/auth-files')).text) as { files: { name: string; unavailable?: boolean }[] };
+        return files.some(({ name, unavailable }) => name === 'claude-a.json' && unavailable === true);
+      };
+      mustBe('it is used', !(await isUnavailable()));
+      provider.kill(String(fields['access_token']));
+      mustBe('401', (await world.status()) === 401);
+      mustBe('it is listed as unavailable', await isUnavailable());
+    },
+  },
+  {
     proves: 'tells-version',
     title: 'management answers name the version, refusals included',
     run: async (world) => {

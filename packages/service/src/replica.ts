@@ -9,6 +9,7 @@ import {
   type Custodian,
   type CustodyEvent,
   type CustodyReport,
+  type DocumentKey,
   type EngineEvent,
   type Mirror,
   TokenmirrorError,
@@ -101,6 +102,11 @@ export class Replica {
   /** The daemon is about to stop: files are sealed, and claims stay. */
   ending(): void {
     this.#parts.custodian?.ending();
+  }
+
+  /** CLIProxyAPI uses a credential no more, for its provider refused the access token. */
+  accessTokenDied(key: DocumentKey): void {
+    this.#parts.custodian?.accessTokenDied(key);
   }
 
   /** CLIProxyAPI has exited for good: every claim is let go once its files are sealed. */

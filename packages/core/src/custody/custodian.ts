@@ -6,7 +6,7 @@ import type { Fingerprint, Hasher, TokenId } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import { Batcher } from '../engine/batcher.js';
 import type { Observed } from '../engine/observer.js';
-import { sealed, sealedLens, unsealedLens, untouchedLens, type Lens } from '../planning/lens.js';
+import { sealed, sealedLens, unsealedLens, untouchedLens, wakingLens, type Lens } from '../planning/lens.js';
 import { isStale, newestOf, type Lineage } from '../planning/lineage.js';
 import type { BaseRecords } from '../ports/base-records.js';
 import type { Clock, RandomSource } from '../ports/clock.js';
@@ -20,6 +20,7 @@ import type { CustodyEvent, CustodyReport } from './custody-events.js';
 import { refuseUnclaimed } from './custody-off.js';
 import type { CustodianOptions, Custody, CustodyEngine, Meeting } from './custody.js';
 import { DueBook } from './due-book.js';
+import { Healing } from './healing.js';
 import type { ProviderPolicy } from './provider-policy.js';
 import type { Liveness } from './quiet-clock.js';
 import { isOtherAccount, Twins } from './twins.js';
@@ -73,6 +74,7 @@ export class Custodian implements Custody {
   readonly #twins: Twins;
   readonly #schedule: VisitSchedule;
   readonly #asks: Asks;
+  readonly #healing: Healing;
   readonly #sealing: Lens;
   /** Read together after a document was, before its token is shown. */
   readonly #confirmations: Batcher<TokenId, boolean>;
@@ -88,6 +90,7 @@ export class Custodian implements Custody {
     this.#due = new DueBook(policy);
     this.#twins = new Twins({ ...parts, tokenOf: (document) => this.#tokenOf(document) });
     this.#asks = new Asks(store, replicaId, parts.hasher);
+    this.#healing = new Healing({ ...parts, asks: this.#asks, due: this.#due, engine: () => this.#engine });
     this.#sealing = sealedLens(parts.lens, policy);
     this.#schedule = new VisitSchedule({
       ...parts,
@@ -102,16 +105,12 @@ export class Custodian implements Custody {
     this.#confirmations = new Batcher((tokens) => this.#confirm(tokens), 500);
   }
 
-  get mode(): ClusterMode | undefined {
-    return this.#mode;
-  }
-
   get status(): CustodyReport {
     const { isRefresher } = this.#parts.options;
     const overdue = [...this.#schedule.overdue].map((key) => ({ key, because: this.#schedule.obstacle(key) }));
     const visits = this.#visits.all().map(({ visit: { key, phase, because, began } }) => ({ key, phase, because, began }));
     const { echoes, takenOver, liveness: proxy } = this.#schedule;
-    const counts = { visits: this.#visits.counts, echoes, takenOver, wholeMs: this.#visits.wholeMs };
+    const counts = { visits: this.#visits.counts, echoes, takenOver, healings: this.#healing.counts, wholeMs: this.#visits.wholeMs };
     return { mode: this.#mode, isRefresher, proxy, visits, overdue, counts };
   }
 
@@ -123,6 +122,12 @@ export class Custodian implements Custody {
   /** The process of the proxy is known to have ended: what it left is collected, and every claim let go. */
   proxyEnded(): void {
     this.#schedule.processEnded();
+  }
+
+  /** The proxy that reads this workspace uses a credential no more, for its provider refused the access token. */
+  accessTokenDied(key: DocumentKey): void {
+    const isShared = this.#mode?.mode === 'shared' && this.#parts.options.kind === 'replica';
+    if (isShared && this.#engine.isInSync()) this.#engine.background(this.#healing.died(key));
   }
 
   /** True while a refresh token stands in the workspace for a visit, or with `thoroughly` as long as a claim is held. */
@@ -172,7 +177,8 @@ export class Custodian implements Custody {
     const open = this.#visits.get(key);
     switch (open?.visit.phase) {
       case undefined:
-        return this.#isAlone ? this.#parts.lens : this.#sealing;
+        if (this.#isAlone) return this.#parts.lens;
+        return this.#healing.isWaking(key) ? wakingLens(this.#sealing) : this.#sealing;
       case 'unsealing':
         return unsealedLens(this.#sealing, (stored) => this.#tokenOf(stored) === open.visit.unsealed);
       case 'waiting':
@@ -537,7 +543,9 @@ export class Custodian implements Custody {
   }
 
   #note(key: DocumentKey, { fields, ...rest }: CredentialDocument): void {
-    this.#due.note(key, fields, this.#fingerprintOf({ fields, ...rest }));
+    const grant = this.#fingerprintOf({ fields, ...rest });
+    this.#due.note(key, fields, grant);
+    this.#healing.saw(key, grant);
   }
 
   /** The refresh token of a credential for which it matters who knows it. */

@@ -22,6 +22,8 @@ export type CustodyEvent =
   /** The file holds a token that was used already. */
   | { readonly type: 'token-spent'; readonly key: DocumentKey }
   | { readonly type: 'claim-taken-over'; readonly key: DocumentKey; readonly replica: string }
+  /** A provider refused an access token before its time. `woken`: it was the one before, and the new one is used again; `too soon`: it was refreshed for that a moment ago. */
+  | { readonly type: 'access-token-died'; readonly key: DocumentKey; readonly healing: 'woken' | 'asked' | 'too soon' }
   /** It should have been refreshed, and was not. */
   | { readonly type: 'overdue'; readonly key: DocumentKey; readonly because: string };
 
@@ -32,6 +34,7 @@ export const CUSTODY_EVENTS = [
   'token-held',
   'token-spent',
   'claim-taken-over',
+  'access-token-died',
   'overdue',
 ] as const satisfies readonly CustodyEvent['type'][];
 
@@ -57,6 +60,8 @@ export interface CustodyCounts {
   /** Sealed files that came back whole. */
   readonly echoes: number;
   readonly takenOver: number;
+  /** What was done about access tokens that died before their time. */
+  readonly healings: Readonly<Record<'woken' | 'asked' | 'too soon', number>>;
   /** For how long refresh tokens stood in the workspace, in all visits together, in ms. */
   readonly wholeMs: number;
 }

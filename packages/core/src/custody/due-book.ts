@@ -1,15 +1,15 @@
 import type { DocumentKey } from '../documents/document-key.js';
 import type { Fingerprint } from '../documents/hasher.js';
-import { expiryOf } from '../documents/grant.js';
 import type { JsonObject } from '../documents/strict-json.js';
 import type { ProviderPolicy } from './provider-policy.js';
 
 /** What is known of a credential that may have to be refreshed. Instants are ms since the epoch. */
 export interface Credential {
   readonly grant: Fingerprint | undefined;
-  readonly expires: number | undefined;
   readonly dueAt: number | undefined;
   readonly isDisabled: boolean;
+  /** Its provider's refresh tokens work once, and CLIProxyAPI refreshes it. */
+  readonly isRefreshed: boolean;
 }
 
 /** When each credential has to be refreshed, and when this replica may try. */
@@ -23,10 +23,6 @@ export class DueBook {
     this.#policy = policy;
   }
 
-  get all(): ReadonlyMap<DocumentKey, Credential> {
-    return this.#credentials;
-  }
-
   get(key: DocumentKey): Credential | undefined {
     return this.#credentials.get(key);
   }
@@ -35,9 +31,9 @@ export class DueBook {
     const isRefreshed = this.#policy.sharingOf(fields) === 'single-use';
     this.#credentials.set(key, {
       grant,
-      expires: expiryOf(fields),
       dueAt: isRefreshed ? this.#policy.dueAt(fields) : undefined,
       isDisabled: fields['disabled'] === true,
+      isRefreshed,
     });
   }
 

@@ -1,7 +1,7 @@
 import { DEFAULT_POLICY, type ProviderPolicy } from '../custody/provider-policy.js';
 import type { DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, type Document } from '../documents/document.js';
-import { accessTokenOf, refreshTokenOf, withGrantOf, withoutRefreshToken } from '../documents/grant.js';
+import { accessTokenOf, expiryOf, refreshTokenOf, withGrantOf, withoutRefreshToken } from '../documents/grant.js';
 import { withHostSectionsOf, type HostSections } from '../documents/host-sections.js';
 
 /**
@@ -55,6 +55,19 @@ export function unsealedLens(sealing: Lens, isClaimed: (stored: Document) => boo
       stored.kind === 'credential' && isClaimed(stored)
         ? credentialFrom({ ...stored.fields, expired: LONG_AGO })
         : sealing.present(stored, local),
+    absorb: (local, stored) => sealing.absorb(local, stored),
+  };
+}
+
+/** The sealed file with another expiry, for CLIProxyAPI alone: any changed value makes it use a credential again that it had given up. */
+export function wakingLens(sealing: Lens): Lens {
+  return {
+    present: (stored, local) => {
+      const shown = sealing.present(stored, local);
+      if (shown.kind !== 'credential') return shown;
+      const expires = expiryOf(shown.fields) ?? 0;
+      return credentialFrom({ ...shown.fields, expired: new Date(expires + 1000).toISOString().replace(/\.\d+Z$/, 'Z') });
+    },
     absorb: (local, stored) => sealing.absorb(local, stored),
   };
 }

@@ -184,7 +184,7 @@ export async function refreshNow(
       );
     if (grant === undefined)
       throw new TokenmirrorError('DOCUMENT_REFUSED', `${shownName(key)} has no access token`, 'Log in again in CLIProxyAPI.');
-    await new Asks(look.store, author, hasher).ask(key, grant);
+    await new Asks(look.store, author, hasher).ask(key, grant, 'person');
     const end = performance.now() + patienceMs;
     while (performance.now() < end) {
       const [now] = await readCredentials(look, settings, hasher, [key]);

@@ -1,12 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { inject, injectable } from '../injection.js';
-import { backoffMs, isOutage, messageOf, TokenmirrorError, type ClusterIdentity, type Log } from '@tokenmirror/core';
+import { backoffMs, isOutage, messageOf, TokenmirrorError, type ClusterIdentity, type DocumentKey, type Log } from '@tokenmirror/core';
+import type { Locations } from '@tokenmirror/workspace';
 import type { Settings } from '../options/settings.js';
 import type { Replica, ReplicaEvent } from '../replica.js';
 import { LOG, ReplicaFactory } from '../replica-factory.js';
 import { SETTINGS } from '../stores/store-provider.js';
 import { StoreRegistry } from '../stores/store-registry.js';
+import { ManagementClient, type ManagementTarget } from '@tokenmirror/cliproxy-client';
+import { CredentialWatch } from '../neighbour/credential-watch.js';
 import { Neighbour } from '../neighbour/neighbour.js';
+import { managementBeside } from '../neighbour/neighbour-config.js';
+import { RefusedKeysFile } from '../neighbour/refused-keys-file.js';
 import { systemClock } from '../system-clock.js';
 import { VERSION } from '../version.js';
 import { logEvent } from './event-log.js';
@@ -71,6 +76,7 @@ export class Daemon {
         file.changed();
       },
     });
+    const watch = this.#credentialWatch(locations, replica);
     const file = new StatusFile(locations.stateDir, () => ({
       pid: process.pid,
       version: VERSION,
@@ -83,6 +89,7 @@ export class Daemon {
       mirrors: replica.mirrors.map(({ status }) => status),
       peers: replica.peers,
       neighbour: neighbour.report,
+      management: watch?.report,
     }));
     this.#log.info('started', {
       version: VERSION,
@@ -100,11 +107,13 @@ export class Daemon {
       neighbour.start();
       await replica.run(() => {
         this.#log.info('ready', { afterMs: Date.now() - startedAt });
+        watch?.start();
         void file.write();
         hooks.ready?.();
       });
     } finally {
       neighbour.stop();
+      watch?.stop();
       await replica.close();
       await file.write();
       this.#log.info('stopped');
@@ -124,6 +133,19 @@ export class Daemon {
     await Promise.race([replica.settled(), tooLong]);
     flushed.abort();
     await replica.stop();
+  }
+
+  /** Where a management key was given. */
+  #credentialWatch({ configFile, stateDir, authDir }: Locations, replica: Replica): CredentialWatch | undefined {
+    const { 'cliproxy-url': url, 'management-key': key } = this.#settings;
+    if (key === undefined) return undefined;
+    const common = { clock: systemClock, random: Math.random, log: this.#log };
+    const target = (): ManagementTarget | undefined => managementBeside(configFile, url, key);
+    const client = new ManagementClient({ ...common, target, refusedKeys: new RefusedKeysFile(stateDir) });
+    const died = (document: DocumentKey): void => {
+      replica.accessTokenDied(document);
+    };
+    return new CredentialWatch({ ...common, client, authDir, died });
   }
 
   /** A store that is down when the daemon starts is waited for; one that refuses us is not. */

@@ -92,6 +92,13 @@ function logEngineEvent(log: Log, event: EngineEvent | CustodyEvent): void {
     case 'claim-taken-over':
       log.warn('claim-taken-over', { document: shownName(event.key), replica: event.replica });
       return;
+    case 'access-token-died':
+      log.warn('access-token-died', {
+        document: shownName(event.key),
+        healing: event.healing,
+        ...(event.healing === 'too soon' ? { remedy: 'It died again soon after a refresh. Log in again if this goes on.' } : {}),
+      });
+      return;
     case 'overdue':
       log.error('overdue', { document: shownName(event.key), because: event.because, remedy: 'See `tokenmirror custody status`.' });
       return;

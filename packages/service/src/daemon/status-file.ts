@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkFormat, CURRENT_FORMAT, type CustodyReport, type EngineStatus, type MirrorStatus } from '@tokenmirror/core';
 import { replaceFile } from '@tokenmirror/files';
+import type { ManagementReport } from '../neighbour/credential-watch.js';
 import type { NeighbourReport } from '../neighbour/neighbour.js';
 
 export interface PeerReport {
@@ -26,6 +27,8 @@ export interface DaemonReport {
   readonly peers: readonly PeerReport[];
   /** Absent until it was looked for. */
   readonly neighbour?: NeighbourReport | undefined;
+  /** Absent without a management key. */
+  readonly management?: ManagementReport | undefined;
 }
 
 const FILE = 'status.json';

@@ -1,11 +1,13 @@
 import { readFileSync, statSync } from 'node:fs';
 import { readConfigDocument, type Liveness } from '@tokenmirror/core';
-import { liveness } from './probe.js';
+import { liveness, type ManagementTarget } from '@tokenmirror/cliproxy-client';
 
 /** What the config says about how CLIProxyAPI can be reached, and by whom. */
 export interface NeighbourConfig {
   readonly url: URL;
   readonly apiKeys: readonly string[];
+  /** `remote-management.secret-key`, hashed or not; empty where there is none. */
+  readonly managementSecret: string;
   /** ms since the epoch. */
   readonly writtenAt: number;
 }
@@ -27,6 +29,7 @@ export function readNeighbourConfig(configFile: string, url?: string): Neighbour
   return {
     url: url === undefined ? addressIn(values) : new URL(url),
     apiKeys: Array.isArray(keys) ? keys.filter((key): key is string => typeof key === 'string' && key !== '') : [],
+    managementSecret: secretIn(values),
     writtenAt,
   };
 }
@@ -41,7 +44,25 @@ export async function livenessBeside(configFile: string | undefined, url: string
   }
 }
 
+/** Where the management API beside a workspace is, as its config says; `undefined` without a key, or where nobody knows. */
+export function managementBeside(
+  configFile: string | undefined,
+  url: string | undefined,
+  key: string | undefined,
+): ManagementTarget | undefined {
+  if (key === undefined || key === '') return undefined;
+  const config = configFile === undefined ? undefined : readNeighbourConfig(configFile, url);
+  const address = config?.url ?? (url === undefined ? undefined : new URL(url));
+  return address === undefined ? undefined : { url: address, key, secret: config?.managementSecret ?? '' };
+}
+
 const DEFAULT_PORT = 8317;
+
+function secretIn(values: Readonly<Record<string, unknown>>): string {
+  const management = values['remote-management'] as { 'secret-key'?: unknown } | null | undefined;
+  const secret = management?.['secret-key'];
+  return typeof secret === 'string' ? secret : '';
+}
 
 function addressIn(values: Readonly<Record<string, unknown>>): URL {
   const host = typeof values['host'] === 'string' ? values['host'].trim() : '';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { CancelTimer, Clock, Log } from '@tokenmirror/core';
 import type { Locations } from '@tokenmirror/workspace';
 import { readNeighbourConfig, type NeighbourConfig } from './neighbour-config.js';
-import { probe, type ProbeAnswer } from './probe.js';
+import { probe, type ProbeAnswer } from '@tokenmirror/cliproxy-client';
 
 /** What is known of the CLIProxyAPI beside a daemon, without a management key. */
 export interface NeighbourReport {

@@ -55,7 +55,15 @@ export const OPTIONS = {
     type: 'url',
     group: 'Workspace',
     defaultNote: 'from host, port and tls in the config',
+    environment: ['CLIPROXY_MGMT_BASE_URL'],
     description: 'Where CLIProxyAPI beside this workspace listens, to see whether it is well',
+  },
+  'management-key': {
+    type: 'text',
+    group: 'Workspace',
+    environment: ['CLIPROXY_MGMT_KEY'],
+    secret: true,
+    description: 'Management key of CLIProxyAPI: with it access tokens that died are noticed and refreshed',
   },
   'state-dir': {
     type: 'path',

@@ -170,13 +170,29 @@ export class CliProxyProcess {
     try {
       const answers: string[] = [];
       for (const words of commands) {
-        socket.write(`*${String(words.length)}\r\n${words.map((word) => `$${String(Buffer.byteLength(word))}\r\n${word}\r\n`).join('')}`);
+        socket.write(respCommand(words));
         answers.push(await once(socket));
       }
       return answers;
     } finally {
       socket.destroy();
     }
+  }
+
+  /** Listens to a channel of the RESP port. @throws Error when it is not there */
+  async listen(channel: string): Promise<{ readonly messages: readonly string[]; readonly close: () => void }> {
+    const socket = connect(this.port, '127.0.0.1');
+    socket.write(respCommand(['AUTH', MANAGEMENT_KEY]));
+    await once(socket);
+    socket.write(respCommand(['SUBSCRIBE', channel]));
+    const answer = await once(socket);
+    if (!answer.includes('subscribe')) throw new Error(`no channel ${channel}: ${answer}`);
+    const messages: string[] = [];
+    socket.on('data', (data) => {
+      const found = /\{.*\}/.exec(data.toString());
+      if (found !== null) messages.push(found[0]);
+    });
+    return { messages, close: () => socket.destroy() };
   }
 
   credential(name: string): Record<string, unknown> | undefined {
@@ -186,6 +202,10 @@ export class CliProxyProcess {
       return undefined;
     }
   }
+}
+
+function respCommand(words: readonly string[]): string {
+  return `*${String(words.length)}\r\n${words.map((word) => `$${String(Buffer.byteLength(word))}\r\n${word}\r\n`).join('')}`;
 }
 
 function once(socket: Socket): Promise<string> {

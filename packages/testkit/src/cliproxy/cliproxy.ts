@@ -7,7 +7,7 @@ import { Management, type ManagementRequest } from './management.js';
 import type { Chance, Disk, Network } from './ports.js';
 import { readProxyConfig, withValue, type ProxyConfig } from './proxy-config.js';
 import { Refresher } from './refresher.js';
-import { Serving, type Answer } from './serving.js';
+import { Serving, type Answer, type Failure } from './serving.js';
 
 export interface CliProxyParts {
   readonly disk: Disk;
@@ -26,6 +26,13 @@ export interface ClientRequest {
   readonly body: string;
 }
 
+/** A connection to the RESP port. */
+export interface RespSession {
+  isAuthenticated: boolean;
+  readonly address: string;
+  readonly push: (text: string) => void;
+}
+
 const CONFIG_DEBOUNCE_MS = 150;
 const BCRYPT = /^\$2[aby]\$/;
 const BCRYPT_COST = 10;
@@ -38,6 +45,8 @@ export class CliProxy {
   readonly #serving: Serving;
   readonly #management: Management;
   readonly #bans: Bans;
+  /** Connections that listen to the channel `errors`. */
+  readonly #subscribers = new Set<RespSession>();
   /** As the management API shows it, and as clients feel it: in 6.9 the first becomes the second through the watch alone. */
   #config: ProxyConfig;
   #enforced: ProxyConfig;
@@ -58,7 +67,10 @@ export class CliProxy {
       this.#refresher.considerExpired(credential);
     });
     this.#refresher = new Refresher({ ...parts, pool: this.#pool, proxyUrl });
-    this.#serving = new Serving({ ...parts, pool: this.#pool, refresher: this.#refresher, proxyUrl });
+    const failed = (failure: Failure): void => {
+      for (const session of this.#subscribers) session.push(respArray('message', 'errors', JSON.stringify(failure)));
+    };
+    this.#serving = new Serving({ ...parts, pool: this.#pool, refresher: this.#refresher, proxyUrl, failed });
     this.#management = new Management({
       ...parts,
       pool: this.#pool,
@@ -115,7 +127,7 @@ export class CliProxy {
   }
 
   /** One command of the RESP port; `session` lives as long as its connection. */
-  async command(words: readonly string[], session: { isAuthenticated: boolean; readonly address: string }): Promise<string> {
+  async command(words: readonly string[], session: RespSession): Promise<string> {
     const name = (words[0] ?? '').toUpperCase();
     if (name === 'AUTH') {
       const refusal =
@@ -125,9 +137,19 @@ export class CliProxy {
       session.isAuthenticated = refusal === undefined;
       return refusal === undefined ? '+OK\r\n' : `-ERR ${(refusal.body as { error: string }).error}\r\n`;
     }
-    if (this.#parts.measured.has('resp-needs-auth') && !session.isAuthenticated) return '-NOAUTH Authentication required.\r\n';
+    const { measured } = this.#parts;
+    if (measured.has('resp-needs-auth') && !session.isAuthenticated) return '-NOAUTH Authentication required.\r\n';
     if (name === 'LPOP' && words[1] === 'usage') return words[2] === undefined ? '$-1\r\n' : '*0\r\n';
-    return this.#parts.measured.has('resp-needs-auth') ? `-ERR unknown command '${name.toLowerCase()}'\r\n` : '+OK\r\n';
+    if (name === 'SUBSCRIBE' && words[1] === 'errors' && measured.flavour === '7.2' && measured.has('resp-errors')) {
+      this.#subscribers.add(session);
+      return `*3\r\n${bulk('subscribe')}${bulk('errors')}:1\r\n`;
+    }
+    return measured.has('resp-needs-auth') ? `-ERR unknown command '${name.toLowerCase()}'\r\n` : '+OK\r\n';
+  }
+
+  /** The connection of a session ended. */
+  leave(session: RespSession): void {
+    this.#subscribers.delete(session);
   }
 
   #letsIn({ headers }: ClientRequest): boolean {
@@ -167,6 +189,14 @@ export class CliProxy {
     if (text !== undefined && measured.has('hashes-secret'))
       disk.writeConfigInPlace(withValue(text, ['remote-management', 'secret-key'], hashed));
   }
+}
+
+function bulk(text: string): string {
+  return `$${String(Buffer.byteLength(text))}\r\n${text}\r\n`;
+}
+
+function respArray(...texts: readonly string[]): string {
+  return `*${String(texts.length)}\r\n${texts.map(bulk).join('')}`;
 }
 
 function managementRequest({ method, path, query, headers, address, body }: ClientRequest): ManagementRequest {

@@ -10,6 +10,8 @@ export interface LoadedCredential {
   fields: Fields;
   /** Until when it is not used, by the monotonic clock. */
   suspendedUntil: number;
+  /** What its last failed request said. */
+  message: string;
   /** Until when it is not refreshed. Outlives changed files. */
   pausedUntil: number;
   refreshing: boolean;
@@ -92,7 +94,7 @@ export class CredentialPool {
   #remember(path: string, fields: Fields): LoadedCredential {
     const known = this.#loaded.get(path);
     if (known === undefined) {
-      const credential: LoadedCredential = { path, fields, suspendedUntil: 0, pausedUntil: 0, refreshing: false };
+      const credential: LoadedCredential = { path, fields, suspendedUntil: 0, message: '', pausedUntil: 0, refreshing: false };
       this.#loaded.set(path, credential);
       this.#changed(credential);
       return credential;

@@ -45,6 +45,8 @@ export const FACTS = {
   'keeps-comments': 'a management call that changes the config keeps its comments',
   'management-enforced-by-watch': 'in 6.9 a change through the management API is enforced by the config watch only, in 7.2 at once',
   'resp-needs-auth': 'the RESP port answers -NOAUTH before AUTH, and -ERR to what it does not know',
+  'resp-errors': 'from 7.1.44 the RESP channel `errors` tells of every failed request, and of what became of its credential',
+  'lists-suspended': 'the list of credentials says which are not used for a while',
   'tells-version': 'management answers carry X-CPA-VERSION, refusals included',
 } as const satisfies Record<string, string>;
 

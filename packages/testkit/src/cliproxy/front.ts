@@ -54,7 +54,11 @@ export class Front {
   }
 
   #talkResp(socket: Socket): void {
-    const session = { isAuthenticated: false, address: socket.remoteAddress ?? '' };
+    const push = (text: string): void => void socket.write(text);
+    const session = { isAuthenticated: false, address: socket.remoteAddress ?? '', push };
+    socket.on('close', () => {
+      this.#proxy.leave(session);
+    });
     let received = '';
     let turn = Promise.resolve();
     socket.on('data', (data) => {

@@ -1,7 +1,8 @@
 import { compare } from 'bcryptjs';
 import { VERSIONS, type Measured } from './facts.js';
 import type { Bans } from './bans.js';
-import { parseCredential, textField, type CredentialPool } from './credential-pool.js';
+import { parseCredential, textField, type CredentialPool, type LoadedCredential } from './credential-pool.js';
+import type { Clock } from '@tokenmirror/core';
 import type { Disk } from './ports.js';
 import { readProxyConfig, withValue, type ProxyConfig } from './proxy-config.js';
 import type { Answer } from './serving.js';
@@ -17,6 +18,7 @@ export interface ManagementRequest {
 }
 
 export interface ManagementParts {
+  readonly clock: Clock;
   readonly disk: Disk;
   readonly pool: CredentialPool;
   readonly bans: Bans;
@@ -89,14 +91,7 @@ export class Management {
       case 'PUT /config.yaml':
         return this.#putConfig(request.body);
       case 'GET /auth-files':
-        return {
-          status: 200,
-          body: {
-            files: this.#parts.pool
-              .all()
-              .map(({ path: name, fields }) => ({ name, type: textField(fields, 'type'), disabled: fields['disabled'] === true })),
-          },
-        };
+        return { status: 200, body: { files: this.#parts.pool.all().map((credential) => this.#entryOf(credential)) } };
       case 'GET /auth-files/download':
         return this.#download(request.query.get('name') ?? '');
       case 'POST /auth-files':
@@ -110,6 +105,22 @@ export class Management {
       default:
         return { status: 404, body: '404 page not found' };
     }
+  }
+
+  #entryOf({ path, fields, suspendedUntil, message }: LoadedCredential): Readonly<Record<string, unknown>> {
+    const { clock, measured } = this.#parts;
+    const left = suspendedUntil - clock.monotonic();
+    const disabled = fields['disabled'] === true;
+    const common = { id: path, name: path, type: textField(fields, 'type'), provider: textField(fields, 'type'), disabled };
+    if (!measured.has('lists-suspended')) return common;
+    const isSuspended = left > 0;
+    return {
+      ...common,
+      status: disabled ? 'disabled' : isSuspended ? 'error' : 'active',
+      status_message: isSuspended ? message : '',
+      unavailable: isSuspended,
+      ...(isSuspended ? { next_retry_after: new Date(clock.now() + left).toISOString() } : {}),
+    };
   }
 
   #putApiKeys(body: string): Answer {

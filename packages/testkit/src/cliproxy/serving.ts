@@ -25,6 +25,14 @@ export interface ServingParts {
   readonly chance: Chance;
   readonly measured: Measured;
   readonly proxyUrl: () => string | undefined;
+  readonly failed: (failure: Failure) => void;
+}
+
+/** A failed request, as the channel `errors` tells of it. */
+export interface Failure {
+  readonly auth_id: string;
+  readonly status_code: number;
+  readonly auth_status: { readonly unavailable: boolean; readonly next_retry_after?: string };
 }
 
 /** Answers clients through the credentials in memory, one after the other. */
@@ -54,6 +62,7 @@ export class Serving {
     const first = await this.#ask(credential, model, body);
     const answer = first.status === 401 ? await this.#afterDeadToken(credential, first, model, body) : first;
     this.#finish(credential, answer.status === 200);
+    if (answer.status !== 200) this.#tellFailure(credential, answer);
     return answer.status === 200
       ? { status: 200, body: type === 'claude' ? JSON.parse(answer.body) : chatCompletion(answer.body, model) }
       : { status: answer.status, body: JSON.parse(answer.body) };
@@ -77,6 +86,14 @@ export class Serving {
     } catch {
       return { status: 502, headers: {}, body: JSON.stringify({ error: { message: 'the provider did not answer' } }), token };
     }
+  }
+
+  #tellFailure(credential: LoadedCredential, { status, body }: UpstreamAnswer): void {
+    const { clock, failed } = this.#parts;
+    credential.message = body;
+    const left = credential.suspendedUntil - clock.monotonic();
+    const retry = left > 0 ? { next_retry_after: new Date(clock.now() + left).toISOString() } : {};
+    failed({ auth_id: credential.path, status_code: status, auth_status: { unavailable: left > 0, ...retry } });
   }
 
   /** The end of every request: what is in memory goes over the file. */

@@ -49,6 +49,7 @@ function send(base: URL, path: string, clientKey?: string): Promise<ProbeAnswer 
   });
 }
 
-function isLocal({ hostname }: URL): boolean {
+/** On this machine a self-signed certificate will do. */
+export function isLocal({ hostname }: URL): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || hostname.startsWith('127.');
 }

@@ -1,0 +1,26 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { RefusedKeys } from '@tokenmirror/cliproxy-client';
+
+const FILE = 'management-key-refused';
+
+/** Which management key was refused, as a hash, in the state directory: on disk before anything else is asked. */
+export class RefusedKeysFile implements RefusedKeys {
+  readonly #path: string;
+
+  constructor(stateDir: string) {
+    this.#path = join(stateDir, FILE);
+  }
+
+  read(): string | undefined {
+    try {
+      return readFileSync(this.#path, 'utf8').trim();
+    } catch {
+      return undefined;
+    }
+  }
+
+  write(id: string): void {
+    writeFileSync(this.#path, `${id}\n`, { mode: 0o600 });
+  }
+}

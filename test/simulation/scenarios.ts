@@ -1,0 +1,269 @@
+import { deepEqual, equal, match, ok } from 'node:assert/strict';
+import type { DocumentKey } from '@tokenmirror/core';
+import type { SimHost } from './sim-host.js';
+import { HOUR, MINUTE, World } from './world.js';
+
+const A = 'a.json';
+
+let world: World;
+let one: SimHost;
+let two: SimHost;
+
+/** Schedules by name: what broke an earlier version of the rules, or would. A run that throws has found a fault. */
+export const SCENARIOS: { readonly name: string; readonly run: () => Promise<void> }[] = [];
+
+function scenario(name: string, run: () => Promise<void>): void {
+  SCENARIOS.push({ name, run });
+}
+
+/** Begins with two replicas that share a credential. */
+function shared(name: string, run: () => Promise<void>): void {
+  scenario(name, async () => {
+    await sharing();
+    await run();
+  });
+}
+
+/** Two replicas that share one credential, at rest: far from due, no claim held. */
+async function sharing(custody: 'auto' | 'on' = 'on', flavour: '6.9' | '7.2' = '7.2'): Promise<void> {
+  world = new World({ seed: 5, custody, flavour });
+  world.liveFor(20 * MINUTE);
+  one = world.addHost();
+  two = world.addHost();
+  world.start(one);
+  await world.run(2000);
+  world.login(one, A);
+  await world.run(2000);
+  world.start(two);
+  await world.run(6 * MINUTE);
+}
+
+const fieldsAt = (host: SimHost): Record<string, unknown> => JSON.parse(host.disk.read(A) ?? '{}') as Record<string, unknown>;
+const isSealed = (host: SimHost): boolean => fieldsAt(host)['access_token'] !== undefined && fieldsAt(host)['refresh_token'] === undefined;
+const token = (): string => String(world.stored(A)?.['refresh_token']);
+const rotations = (): number => world.provider.provider.counts.rotations;
+
+/** Lets time pass until something is so. */
+async function until(what: string, condition: () => boolean, ms = HOUR): Promise<void> {
+  for (let passed = 0; passed < ms; passed += 1) {
+    if (condition()) return;
+    await world.run(1);
+  }
+  throw new Error(`did not happen: ${what}`);
+}
+
+/** The replica whose proxy has a refresh under way. */
+async function inRefresh(): Promise<SimHost> {
+  await until('a refresh is under way', () => world.provider.inFlight.size > 0);
+  const [[presentation] = []] = [...world.provider.inFlight];
+  return presentation?.host === one.name ? one : two;
+}
+
+/** All is as it has to be after everything. */
+async function rest(ms = 20 * MINUTE): Promise<void> {
+  await world.run(ms);
+  world.liveFor(8 * HOUR);
+  await world.run(25 * MINUTE);
+  world.checkRest();
+  deepEqual(world.failures, []);
+}
+
+shared('refresh it again and again, and it is whole nowhere in between', async () => {
+  deepEqual([isSealed(one), isSealed(two), world.heldClaims], [true, true, []]);
+  const before = token();
+  await until('five refreshes', () => rotations() >= 5, 3 * HOUR);
+  await world.run(5000);
+  ok(token() !== before);
+  deepEqual([isSealed(one), isSealed(two)], [true, true]);
+  equal(fieldsAt(one)['access_token'], fieldsAt(two)['access_token']);
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
+shared('incident 40: a refresh token that comes back from the memory of the proxy is sealed again, and counted', async () => {
+  const whole = JSON.stringify(world.stored(A));
+  await until('a visit is over, and watched', () => world.heldClaims.some(({ state }) => state === 'sealed'), HOUR);
+  const host = world.heldClaims[0]?.replica === one.name ? one : two;
+
+  const current = JSON.stringify({ ...(JSON.parse(whole) as object), ...world.stored(A) });
+  ok(host.proxy);
+  host.disk.writeInPlace(A, current, host.proxy.process);
+  await world.run(1000);
+  equal(isSealed(host), true);
+  equal(host.daemon?.custodian.status.counts.echoes, 1);
+  await rest();
+});
+
+shared(
+  'incident 41: a daemon dies in the middle of a visit while its proxy lives on; nobody touches the token, and a restart collects it',
+  async () => {
+    const host = await inRefresh();
+    host.killDaemon();
+    await world.run(30 * MINUTE);
+    deepEqual([rotations(), world.heldClaims.map(({ replica, state }) => [replica, state])], [1, [[host.name, 'open']]]);
+    host.startDaemon();
+    await world.run(MINUTE);
+    equal(isSealed(host), true);
+    equal(world.provider.provider.isCurrent(token()), true);
+    await rest();
+    equal(world.provider.provider.counts.reuses, 0);
+  },
+);
+
+shared(
+  'a proxy that was frozen in the middle of a refresh writes the new grant when it thaws, long after its file was sealed',
+  async () => {
+    const host = await inRefresh();
+    if (host.proxy !== undefined) host.proxy.process.isFrozen = true;
+    await world.run(20 * MINUTE);
+    equal(isSealed(host), true);
+    equal(rotations(), 1);
+    host.proxy?.process.thaw();
+    await world.run(MINUTE);
+    equal(world.provider.provider.isCurrent(token()), true);
+    await rest();
+    equal(world.provider.provider.counts.reuses, 0);
+  },
+);
+
+shared('a daemon and its proxy that are frozen together for an hour find their claim as they left it', async () => {
+  const host = await inRefresh();
+  for (const process of [host.daemon?.process, host.proxy?.process]) if (process !== undefined) process.isFrozen = true;
+  await world.run(HOUR);
+  ok(rotations() <= 1);
+  for (const process of [host.daemon?.process, host.proxy?.process]) process?.thaw();
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
+shared('a deletion during a visit wins, and the new grant is in the history', async () => {
+  world.provider.provider.trouble.tokenDelayMs = 10_000;
+  const host = await inRefresh();
+  world.deleteFile(host === one ? two : one, A);
+  await rest();
+  equal(world.stored(A), undefined);
+  deepEqual([one.disk.read(A), two.disk.read(A)], [undefined, undefined]);
+});
+
+shared('an access token that dies before its time is refreshed, and every replica serves again', async () => {
+  world.liveFor(8 * HOUR);
+  await until('a refresh that lasts', () => rotations() >= 1, HOUR);
+  await world.run(10 * MINUTE);
+  const dead = token();
+  world.provider.provider.kill(String(fieldsAt(one)['access_token']));
+  equal(await one.ask(), 401);
+  await until('another refresh', () => token() !== dead, MINUTE);
+  await world.run(5000);
+  deepEqual([await one.ask(), await two.ask()], [200, 200]);
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
+shared('an access token that dies again right after each refresh is not refreshed again and again', async () => {
+  world.liveFor(8 * HOUR);
+  await until('a refresh that lasts', () => rotations() >= 1, HOUR);
+  await world.run(10 * MINUTE);
+  const before = rotations();
+  for (let minute = 0; minute < 3 * 60; minute += 1) {
+    world.provider.provider.kill(String(world.stored(A)?.['access_token']));
+    for (const host of [one, two]) await host.ask();
+    await world.run(MINUTE);
+  }
+  ok(rotations() - before >= 2 && rotations() - before <= 8, `${String(rotations() - before)} refreshes`);
+  await rest();
+});
+
+shared('a proxy that gave up the newest access token, for an older one was refused late, is woken without a refresh', async () => {
+  world.liveFor(8 * HOUR);
+  await until('a refresh that lasts', () => rotations() >= 1, HOUR);
+  await world.run(2000);
+  const [before] = [rotations()];
+  const credential = one.proxy?.program.credentials.find(({ path }) => path === A);
+  ok(credential !== undefined);
+  credential.suspendedUntil = Infinity;
+  equal(await one.ask(), 503);
+  one.daemon?.custodian.accessTokenDied(`auths/${A}` as DocumentKey);
+  await world.run(2000);
+  equal(await one.ask(), 200);
+  equal(rotations(), before);
+  await rest();
+});
+
+shared('an edit during a visit survives it', async () => {
+  const host = await inRefresh();
+  world.edit(host === one ? two : one, A);
+  await rest();
+  match(String(world.stored(A)?.['note']), /^note-/);
+});
+
+shared('a login elsewhere during a visit is a fork: one of the two wins everywhere', async () => {
+  const host = await inRefresh();
+  world.login(host === one ? two : one, A);
+  await rest();
+  equal(world.provider.provider.isCurrent(token()), true);
+});
+
+shared('a replica that vanishes for ever in the middle of a visit is taken over, hours later', async () => {
+  const host = await inRefresh();
+  host.killDaemon();
+  host.killProxy();
+  host.isVanished = true;
+  await world.run(90 * MINUTE);
+  equal(world.events.get('claim-taken-over'), undefined);
+  await world.run(8 * HOUR);
+  equal(world.events.get('claim-taken-over'), 1);
+});
+
+shared('two files of one account have one claim: one is visited, both get the new grant', async () => {
+  const login = world.logins[0];
+  if (login === undefined) throw new Error('no login');
+  two.disk.put('twin.json', JSON.stringify({ ...world.stored(A) }));
+  world.copied.add(token());
+  await until('a refresh', () => rotations() >= 2, 2 * HOUR);
+  await world.run(5000);
+  equal(world.stored('twin.json')?.['refresh_token'], token());
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
+scenario('the first one hands over before anybody else refreshes', async () => {
+  await sharing('auto');
+  equal(world.mode?.mode, 'shared');
+  equal(world.mode.handover, undefined);
+  deepEqual([isSealed(one), isSealed(two)], [true, true]);
+  await rest();
+});
+
+scenario('a lone replica that is cut off keeps every token, whoever joins meanwhile', async () => {
+  world = new World({ seed: 5, custody: 'auto', flavour: '7.2' });
+  world.liveFor(20 * MINUTE);
+  one = world.addHost();
+  two = world.addHost();
+  world.start(one);
+  await world.run(2000);
+  world.login(one, A);
+  await world.run(MINUTE);
+  equal(isSealed(one), false);
+  one.weather.isCut = true;
+  world.start(two);
+  await world.run(2 * HOUR);
+  deepEqual([world.mode?.mode, world.mode?.handover], ['shared', one.name]);
+  equal(isSealed(two), true);
+  equal(
+    world.provider.presented.every(({ host }) => host === one.name),
+    true,
+  );
+  one.weather.isCut = false;
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
+scenario('incident 32: nothing is renewed and nothing runs out while nothing is due', async () => {
+  await sharing();
+  world.liveFor(8 * HOUR);
+  await until('a refresh', () => rotations() >= 1, HOUR);
+  await world.run(10 * MINUTE);
+  const { writes } = world.server;
+  await world.run(30 * MINUTE);
+  deepEqual([world.server.writes, world.heldClaims], [writes, []]);
+});
