@@ -139,6 +139,20 @@ describe('grants', () => {
     });
   });
 
+  test('in a fork of two accounts the file says whose grant it holds, and keeps what else was set', () => {
+    const login = (email: string, token: string, expired: string, more = {}): Document =>
+      credentialOf({ type: 'claude', email, access_token: token, refresh_token: token, expired, ...more });
+    const base = baseOf(login('a', 'o', '2026-01-01T00:00:00Z'), login('a', 'o', '2026-01-01T00:00:00Z'));
+    const here = login('a', 'h', '2026-01-03T00:00:00Z');
+    const there = login('b', 't', '2026-01-02T00:00:00Z', { note: 'kept' });
+    const lineage = [hasher.fingerprint('o'), hasher.fingerprint('t')];
+    expect(resultOf(plan(localOf(here), remoteOf(there, 'r2', lineage), base))).toMatchObject({
+      email: 'a',
+      access_token: 'h',
+      note: 'kept',
+    });
+  });
+
   test('the age of an id token is worth more than the dates', () => {
     const jwt = (iat: number): string => `x.${Buffer.from(JSON.stringify({ iat })).toString('base64url')}.y`;
     const here = credentialOf({

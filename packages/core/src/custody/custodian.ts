@@ -1,7 +1,7 @@
 import { digestOf } from '../documents/digest.js';
 import { isCredentialKey, type DocumentKey, type RecordKey } from '../documents/document-key.js';
 import { credentialFrom, readDocument, type CredentialDocument, type Document } from '../documents/document.js';
-import { expiryOf, refreshTokenOf, withGrantOf } from '../documents/grant.js';
+import { expiryOf, isOtherAccount, refreshTokenOf, withGrantOf } from '../documents/grant.js';
 import type { Fingerprint, Hasher, TokenId } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import { Batcher } from '../engine/batcher.js';
@@ -23,7 +23,7 @@ import { DueBook } from './due-book.js';
 import { Healing } from './healing.js';
 import type { ProviderPolicy } from './provider-policy.js';
 import type { Liveness } from './quiet-clock.js';
-import { isOtherAccount, Twins } from './twins.js';
+import { Twins } from './twins.js';
 import { VisitSchedule } from './visit-schedule.js';
 import { Visits, type OpenVisit } from './visits.js';
 import type { VisitJournal } from './visit.js';
@@ -544,7 +544,7 @@ export class Custodian implements Custody {
 
   #note(key: DocumentKey, { fields, ...rest }: CredentialDocument): void {
     const grant = this.#fingerprintOf({ fields, ...rest });
-    this.#due.note(key, fields, grant);
+    if (this.#due.note(key, fields, grant)) this.#schedule.replan();
     this.#healing.saw(key, grant);
   }
 

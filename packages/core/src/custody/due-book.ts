@@ -27,14 +27,18 @@ export class DueBook {
     return this.#credentials.get(key);
   }
 
-  note(key: DocumentKey, fields: JsonObject, grant: Fingerprint | undefined): void {
+  /** Returns whether it falls due at another time than was known. */
+  note(key: DocumentKey, fields: JsonObject, grant: Fingerprint | undefined): boolean {
+    const before = this.#credentials.get(key);
     const isRefreshed = this.#policy.sharingOf(fields) === 'single-use';
+    const dueAt = isRefreshed ? this.#policy.dueAt(fields) : undefined;
     this.#credentials.set(key, {
       grant,
-      dueAt: isRefreshed ? this.#policy.dueAt(fields) : undefined,
+      dueAt,
       isDisabled: fields['disabled'] === true,
       isRefreshed,
     });
+    return before?.dueAt !== dueAt;
   }
 
   forget(key: DocumentKey): void {

@@ -1,7 +1,7 @@
 import { digestOf } from '../documents/digest.js';
 import { isCredentialKey, type DocumentKey } from '../documents/document-key.js';
 import { credentialFrom, readDocument, type CredentialDocument, type Document } from '../documents/document.js';
-import { withGrantOf } from '../documents/grant.js';
+import { isOtherAccount, withGrantOf } from '../documents/grant.js';
 import type { Fingerprint, Hasher, TokenId } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import type { JsonObject } from '../documents/strict-json.js';
@@ -81,10 +81,4 @@ export class Twins {
     const reading = readDocument(key, entry.content, this.#parts.maxDocumentBytes);
     return reading.state === 'document' && reading.document.kind === 'credential' ? reading.document : undefined;
   }
-}
-
-/** True where two credentials say that they belong to different people or providers. */
-export function isOtherAccount(one: JsonObject, other: JsonObject): boolean {
-  const [mine, theirs] = [one['email'], other['email']];
-  return one['type'] !== other['type'] || (typeof mine === 'string' && typeof theirs === 'string' && mine !== theirs);
 }

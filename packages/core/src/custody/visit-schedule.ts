@@ -111,6 +111,11 @@ export class VisitSchedule {
     if (!this.#stopped) this.#next(0);
   }
 
+  /** Something falls due at another time than was known. */
+  replan(): void {
+    if (!this.#ticking) this.#next(this.#pause());
+  }
+
   /** Whether it is this document's turn to be visited; asked for once. */
   takeTurn(key: DocumentKey): Reason | undefined {
     if (!this.#turns.delete(key)) return undefined;

@@ -34,6 +34,24 @@ const DESCRIPTIVE_FIELDS: ReadonlySet<string> = new Set([
   'websockets',
 ]);
 
+/** Fields that say whose login it is. */
+const ACCOUNT_FIELDS = ['type', 'email', 'account_id', 'account_uuid', 'organization_uuid', 'organization_name', 'project_id'] as const;
+
+/** True where two credentials say that they belong to different people or providers. */
+export function isOtherAccount(one: JsonObject, other: JsonObject): boolean {
+  const [mine, theirs] = [one['email'], other['email']];
+  return one['type'] !== other['type'] || (typeof mine === 'string' && typeof theirs === 'string' && mine !== theirs);
+}
+
+/** The settings of a credential under the account of another: whose login it is goes with the grant. */
+export function withAccountOf(settings: JsonObject, account: JsonObject): JsonObject {
+  const isOf = (name: string): boolean => (ACCOUNT_FIELDS as readonly string[]).includes(name);
+  return {
+    ...Object.fromEntries(Object.entries(settings).filter(([name]) => !isOf(name))),
+    ...Object.fromEntries(Object.entries(account).filter(([name]) => isOf(name))),
+  };
+}
+
 export function isGrantField(name: string): boolean {
   return GRANT_FIELDS.has(name);
 }

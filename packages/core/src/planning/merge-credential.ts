@@ -1,6 +1,6 @@
 import type { Digest } from '../documents/digest.js';
 import { credentialFrom, type CredentialDocument } from '../documents/document.js';
-import { grantOf, hasSubstance, isGrantField, issuedOf, refreshTokenOf } from '../documents/grant.js';
+import { grantOf, hasSubstance, isGrantField, isOtherAccount, issuedOf, refreshTokenOf, withAccountOf } from '../documents/grant.js';
 import type { JsonObject } from '../documents/strict-json.js';
 import { NO_ECHO, type Echo } from './echo.js';
 import { isStale, newestOf, type Lineage } from './lineage.js';
@@ -33,7 +33,10 @@ export function mergeCredential(
 ): CredentialMerge {
   const choice = chooseGrant(local, remote, base, lineage, echo);
   const settings = mergeSettings(local, remote, base, echo);
-  const fields = arrange({ ...settings.fields, ...grantOf(choice.side.document.fields) }, remote.document.fields);
+  const grant = choice.side.document.fields;
+  const isOther = isOtherAccount(local.document.fields, remote.document.fields);
+  const mine = isOther ? withAccountOf(settings.fields, grant) : settings.fields;
+  const fields = arrange({ ...mine, ...grantOf(grant) }, remote.document.fields);
   return {
     document: credentialFrom(fields),
     conflicts: [...settings.conflicts, ...(choice.fork ? ['grant'] : [])],
