@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * `npm run bench`: what things cost, beside what a user would otherwise do. Runs the command as it is published, on a real Postgres, a real
- * S3 server and a real git server over HTTP, on this machine. `--documents N` (default 10000), `--json` for JSON alone; the figures also go to bench-results.json.
+ * S3 server and a real git server over HTTP, on this machine. Name parts to run only those: `replication`, `remote`, `custody`. `--documents N` (default 10000), `--json` for JSON alone; the figures also go to bench-results.json.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
@@ -18,11 +18,15 @@ for (const script of ['ready.mjs', 'bundle.mjs']) {
 }
 const { PostgresServer, S3Server, TestBucket, GitServer, GIT_USER, GIT_TOKEN, FaultProxy, createSchema, credential, git, until } =
   await import('@tokenmirror/testkit');
+const { measureVisits } = await import('./bench-custody.mjs');
 const { default: pg } = await import('pg');
 
 const asJson = process.argv.includes('--json');
 const many = Number(process.argv[process.argv.indexOf('--documents') + 1]) || 10_000;
 const few = 100;
+const PARTS = ['replication', 'remote', 'custody'];
+const chosen = process.argv.slice(2).filter((word) => PARTS.includes(word));
+const wants = (part) => chosen.length === 0 || chosen.includes(part);
 const COMMAND = join(root, 'packages', 'cli', 'bundle', 'tokenmirror.js');
 const place = mkdtempSync(join(tmpdir(), 'tokenmirror-bench-'));
 const server = await PostgresServer.create();
@@ -315,8 +319,7 @@ function copiers(path, what) {
   return compared;
 }
 
-try {
-  say(`Measuring on ${cpus().length} cores, ${few} and ${many} documents of 2 KB ...`);
+async function benchReplication() {
   for (const [name, configured] of [
     ['Postgres', await postgres()],
     ['filesystem', filesystem('store-propagation')],
@@ -371,9 +374,6 @@ try {
   record(`CPU of an idle daemon per minute at the default intervals or faster, ${many} documents`, (idle.cpuMs() - cpuBefore) * 3, 'ms');
   await idle.stop();
 
-  await benchObjectStorage(big);
-  await benchGit(big);
-
   const small = workspace('small', few);
   const smallStore = await postgres();
   command(['sync', '--workspace', small], smallStore.env);
@@ -388,6 +388,76 @@ try {
     await started.stop();
   }
   record(`cold start to ready with ${few} documents, median of 5`, percentile(starts, 0.5), 'ms');
+}
+
+/** Visits on each store, with one credential and with a thousand. */
+async function benchCustody() {
+  const transactions = async (schema) =>
+    Number((await schema.query('SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()'))[0].n);
+  const measured = async (name, make, credentials, rotations, idleOf) => {
+    const made = await make(credentials);
+    try {
+      const idle = idleOf && ((daemons) => idleOf(made, daemons));
+      const { whole, everywhere } = await measureVisits({
+        name,
+        env: made.env,
+        place,
+        credentials,
+        rotations,
+        daemon,
+        commandBeside,
+        idle,
+      });
+      const among = `${name}, ${credentials === 1 ? '1 credential' : `${credentials} credentials`}`;
+      record(`refresh until all 3 replicas have it, beyond the provider's time, ${among}, p50`, percentile(everywhere, 0.5), 'ms');
+      record(`refresh until all 3 replicas have it, beyond the provider's time, ${among}, p90`, percentile(everywhere, 0.9), 'ms');
+      record(`the refresh token on one disk, the provider's 30 ms included, ${among}, p50`, percentile(whole, 0.5), 'ms');
+    } finally {
+      await made.close?.();
+    }
+  };
+  const idle = async ({ schema }, daemons) => {
+    const cpu = () => daemons.reduce((sum, each) => sum + each.cpuMs(), 0);
+    const [cpuBefore, before] = [cpu(), await transactions(schema)];
+    await delay(30_000);
+    record(
+      'queries of a replica per minute while nothing is due, 1000 credentials, postgres',
+      (((await transactions(schema)) - before - 1) * 2) / daemons.length,
+      'queries',
+    );
+    record(
+      'CPU of a replica per minute while nothing is due, 1000 credentials, postgres',
+      ((cpu() - cpuBefore) * 2) / daemons.length,
+      'ms',
+    );
+  };
+  const stores = {
+    postgres: () => postgres(),
+    filesystem: (credentials) => Promise.resolve(filesystem(`store-custody-${credentials}`)),
+    s3: async () => {
+      const { server, counter, env } = await objectStorage();
+      return { env, close: async () => (await counter.close(), await server.destroy()) };
+    },
+    git: async (credentials) => {
+      const { server, env } = await repository();
+      return { env: { ...env, TOKENMIRROR_GIT_CLONES: join(place, `clones-custody-${credentials}`) }, close: () => server.stop() };
+    },
+  };
+  for (const [name, make] of Object.entries(stores)) {
+    for (const credentials of [1, 1000])
+      await measured(name, make, credentials, name === 'postgres' ? 20 : 8, name === 'postgres' && credentials > 1 ? idle : undefined);
+  }
+}
+
+try {
+  say(`Measuring on ${cpus().length} cores, ${few} and ${many} documents of 2 KB ...`);
+  if (wants('replication')) await benchReplication();
+  if (wants('remote')) {
+    const big = workspace('big-remote', many);
+    await benchObjectStorage(big);
+    await benchGit(big);
+  }
+  if (wants('custody')) await benchCustody();
 
   writeFileSync(join(root, 'bench-results.json'), `${JSON.stringify(results, null, 2)}\n`);
   if (asJson) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);

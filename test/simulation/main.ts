@@ -2,6 +2,9 @@ import { parseArgs } from 'node:util';
 import { play } from './play.js';
 import { SCENARIOS } from './scenarios.js';
 
+/** A schedule that waits for what never comes would end the process without a word. */
+process.exitCode = 1;
+
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string', default: '100' },

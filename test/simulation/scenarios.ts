@@ -1,6 +1,6 @@
 import { deepEqual, equal, match, ok } from 'node:assert/strict';
-import type { DocumentKey } from '@tokenmirror/core';
-import type { SimHost } from './sim-host.js';
+import { Hasher, recordKey, type DocumentKey } from '@tokenmirror/core';
+import { CLUSTER_KEY, type SimHost } from './sim-host.js';
 import { HOUR, MINUTE, World } from './world.js';
 
 const A = 'a.json';
@@ -52,6 +52,14 @@ async function until(what: string, condition: () => boolean, ms = HOUR): Promise
   throw new Error(`did not happen: ${what}`);
 }
 
+/** A request of a client, and the time that it takes. */
+async function ask(host: SimHost): Promise<number | undefined> {
+  const answers: (number | undefined)[] = [];
+  void host.ask().then((status) => answers.push(status));
+  await until('it is answered', () => answers.length > 0, MINUTE);
+  return answers[0];
+}
+
 /** The replica whose proxy has a refresh under way. */
 async function inRefresh(): Promise<SimHost> {
   await until('a refresh is under way', () => world.provider.inFlight.size > 0);
@@ -99,7 +107,7 @@ shared(
   async () => {
     const host = await inRefresh();
     host.killDaemon();
-    await world.run(30 * MINUTE);
+    await world.run(25 * MINUTE);
     deepEqual([rotations(), world.heldClaims.map(({ replica, state }) => [replica, state])], [1, [[host.name, 'open']]]);
     host.startDaemon();
     await world.run(MINUTE);
@@ -151,10 +159,10 @@ shared('an access token that dies before its time is refreshed, and every replic
   await world.run(10 * MINUTE);
   const dead = token();
   world.provider.provider.kill(String(fieldsAt(one)['access_token']));
-  equal(await one.ask(), 401);
+  equal(await ask(one), 401);
   await until('another refresh', () => token() !== dead, MINUTE);
   await world.run(5000);
-  deepEqual([await one.ask(), await two.ask()], [200, 200]);
+  deepEqual([await ask(one), await ask(two)], [200, 200]);
   await rest();
   equal(world.provider.provider.counts.reuses, 0);
 });
@@ -166,7 +174,7 @@ shared('an access token that dies again right after each refresh is not refreshe
   const before = rotations();
   for (let minute = 0; minute < 3 * 60; minute += 1) {
     world.provider.provider.kill(String(world.stored(A)?.['access_token']));
-    for (const host of [one, two]) await host.ask();
+    for (const host of [one, two]) await ask(host);
     await world.run(MINUTE);
   }
   ok(rotations() - before >= 2 && rotations() - before <= 8, `${String(rotations() - before)} refreshes`);
@@ -181,11 +189,83 @@ shared('a proxy that gave up the newest access token, for an older one was refus
   const credential = one.proxy?.program.credentials.find(({ path }) => path === A);
   ok(credential !== undefined);
   credential.suspendedUntil = Infinity;
-  equal(await one.ask(), 503);
+  equal(await ask(one), 503);
   one.daemon?.custodian.accessTokenDied(`auths/${A}` as DocumentKey);
   await world.run(2000);
-  equal(await one.ask(), 200);
+  equal(await ask(one), 200);
   equal(rotations(), before);
+  await rest();
+});
+
+/** The claim on a refresh token, whoever has it. */
+function claimOn(refreshToken: string): string | undefined {
+  const content = world.server.content(recordKey('claims', new Hasher(CLUSTER_KEY).tokenId(refreshToken)));
+  return content === undefined ? undefined : (JSON.parse(content) as { state: string }).state;
+}
+
+shared('a used token stays spent, whoever puts an old copy of its file back', async () => {
+  const old = JSON.stringify(world.stored(A));
+  const used = token();
+  await until('a refresh', () => rotations() >= 1, HOUR);
+  await world.run(5 * MINUTE);
+  equal(claimOn(used), 'spent');
+  const newest = token();
+  for (const host of [one, two]) host.killProxy();
+  two.disk.put(A, JSON.stringify({ ...(JSON.parse(old) as object), note: 'of yesterday' }));
+  await world.run(MINUTE);
+  deepEqual([claimOn(used), token(), isSealed(two)], ['spent', newest, true]);
+  for (const host of [one, two]) host.startProxy();
+  await rest();
+});
+
+shared('a proxy whose port is closed may still be at work: its claim stays', async () => {
+  const host = await inRefresh();
+  host.killProxy();
+  await world.run(10 * MINUTE);
+  deepEqual(
+    world.heldClaims.map(({ replica }) => replica),
+    [host.name],
+  );
+  host.startProxy();
+  await rest();
+});
+
+shared('a file that an echo sealed again is not written whole a second time in its visit', async () => {
+  await until('it is whole somewhere', () => [one, two].some((host) => fieldsAt(host)['refresh_token'] !== undefined));
+  const host = fieldsAt(one)['refresh_token'] === undefined ? two : one;
+  host.killProxy();
+  host.disk.put(A, JSON.stringify({ ...fieldsAt(host === one ? two : one) }));
+  host.startProxy();
+  let isWhole = false;
+  for (let ms = 0; ms < 140_000; ms += 10) {
+    await world.run(10);
+    isWhole ||= fieldsAt(host)['refresh_token'] !== undefined;
+  }
+  equal(isWhole, false);
+  await rest();
+});
+
+shared('a grant without a refresh token never takes the place of one with it', async () => {
+  const before = token();
+  const later = new Date(world.time.now + 1e12).toISOString();
+  two.disk.put(A, JSON.stringify({ ...fieldsAt(two), access_token: 'sk-ant-oat01-pasted', expired: later }));
+  await world.run(MINUTE);
+  equal(token(), before);
+  await rest();
+});
+
+shared('a daemon that lost its state in the middle of a visit watches what it had claimed', async () => {
+  world.provider.provider.trouble.tokenDelayMs = 5000;
+  const host = await inRefresh();
+  host.killDaemon();
+  host.loseState();
+  host.startDaemon();
+  await world.run(3000);
+  deepEqual(
+    host.daemon?.custodian.status.visits.map(({ key }) => key),
+    [`auths/${A}`],
+  );
+  world.provider.provider.trouble.tokenDelayMs = 0;
   await rest();
 });
 

@@ -177,19 +177,23 @@ export class Custodian implements Custody {
     const open = this.#visits.get(key);
     switch (open?.visit.phase) {
       case undefined:
-        if (this.#isAlone) return this.#parts.lens;
-        return this.#healing.isWaking(key) ? wakingLens(this.#sealing) : this.#sealing;
+        return this.#isAlone ? this.#parts.lens : this.#sealedOrWaking(key);
       case 'unsealing':
         return unsealedLens(this.#sealing, (stored) => this.#tokenOf(stored) === open.visit.unsealed);
       case 'waiting':
         return untouchedLens(this.#sealing);
       case 'kept':
         return this.#parts.lens;
+      case 'quiet':
+        return this.#sealedOrWaking(key);
       case 'claiming':
       case 'sealing':
-      case 'quiet':
         return this.#sealing;
     }
+  }
+
+  #sealedOrWaking(key: DocumentKey): Lens {
+    return this.#healing.isWaking(key) ? wakingLens(this.#sealing) : this.#sealing;
   }
 
   async prepare(key: DocumentKey): Promise<void> {
