@@ -32,6 +32,8 @@ const ARGUMENT_OF: Readonly<Record<OptionSpec['type'], string>> = {
   addressing: ' <style>',
   custody: ' <setting>',
   switch: ' <yes|no>',
+  listen: ' <address>',
+  'notify-format': ' <format>',
   'log-level': ' <level>',
   'log-format': ' <format>',
 };

@@ -8,6 +8,7 @@ import {
   Engine,
   Hasher,
   hasSubstance,
+  messageOf,
   Mirror,
   ProviderPolicy,
   readMode,
@@ -33,6 +34,7 @@ import { lockDirectory, makeDirectory } from '@tokenmirror/files';
 import { BaseJournal, DirectoryWorkspace, locate, VisitFiles, workspaceSource, type Locations } from '@tokenmirror/workspace';
 import { livenessBeside } from './neighbour/neighbour-config.js';
 import type { Settings } from './options/settings.js';
+import { fillWorkspace } from './fill-workspace.js';
 import { refuseOverlaps } from './overlaps.js';
 import { peerPlaces, refuseMissingPeers } from './peer-places.js';
 import { Replica, type Peer, type ReplicaEvent } from './replica.js';
@@ -47,6 +49,14 @@ const WRITTEN: ReadonlySet<ActedKind> = new Set(['push', 'merge', 'delete-remote
 
 /** Closes what was opened, the last first. */
 type Closers = (() => Promise<void>)[];
+
+/** How a daemon opens a replica. */
+export interface Opening {
+  /** Opens the authority, however long that takes. */
+  readonly waitForStore?: (open: () => Promise<ClusterIdentity>) => Promise<ClusterIdentity>;
+  /** The same store, measured. */
+  readonly measured?: (store: TokenStore) => TokenStore;
+}
 
 /** Everything of a replica, opened to be looked at. */
 export interface OpenLook {
@@ -131,10 +141,7 @@ export class ReplicaFactory {
    * Opens everything to work with: alone on this workspace, the store made where it is new.
    * @throws TokenmirrorError WORKSPACE_BUSY, CLUSTER_FOREIGN and those of the store
    */
-  async open(
-    emit: (event: ReplicaEvent) => void,
-    waitForStore: (open: () => Promise<ClusterIdentity>) => Promise<ClusterIdentity> = (open) => open(),
-  ): Promise<Replica> {
+  async open(emit: (event: ReplicaEvent) => void, opening: Opening = {}): Promise<Replica> {
     const locations = this.locations();
     await makeDirectory(locations.authDir);
     await makeDirectory(locations.stateDir);
@@ -145,7 +152,7 @@ export class ReplicaFactory {
     if (!lock.ok) throw busy(locations, lock.owner?.pid);
     const closers: Closers = [lock.release];
     try {
-      const replica = await this.#openLocked(locations, closers, emit, waitForStore);
+      const replica = await this.#openLocked(locations, closers, emit, opening);
       lost.signal.addEventListener('abort', () => {
         replica.engine.fail(lost.signal.reason);
       });
@@ -176,6 +183,25 @@ export class ReplicaFactory {
     return { engine, workspace, store, cluster, lens, mirrors, peers, close: () => store.close() };
   }
 
+  /**
+   * Writes what a mirror has, without refresh tokens, where the workspace has nothing: for a start while the authority is out of reach. The first mirror that answers is taken.
+   * Returns how many documents were written.
+   */
+  async fillFromMirror(): Promise<number> {
+    const locations = this.locations();
+    const workspace = this.workspace(locations);
+    for (const { store } of await this.mirrors(await this.authority(locations), locations)) {
+      try {
+        return await fillWorkspace(workspace, store, this.sealedLens, this.#settings['max-document-size']);
+      } catch (error) {
+        this.#log.warn('mirror-unreachable', { mirror: store.description, reason: messageOf(error) });
+      } finally {
+        await store.close();
+      }
+    }
+    return 0;
+  }
+
   /** What a peer directory shows of the store, and every workspace of a cluster that shares its credentials. */
   get sealedLens(): Lens {
     return sealedLens(this.#wholeLens, this.policy);
@@ -201,12 +227,12 @@ export class ReplicaFactory {
     locations: Locations,
     closers: Closers,
     emit: (event: ReplicaEvent) => void,
-    waitForStore: (open: () => Promise<ClusterIdentity>) => Promise<ClusterIdentity>,
+    { waitForStore = (open) => open(), measured = (authority) => authority }: Opening,
   ): Promise<Replica> {
     const workspace = await this.#recovered(locations);
     const peers = this.peerLocations(locations);
     refuseMissingPeers(peers);
-    const store = await this.authority(locations);
+    const store = measured(await this.authority(locations));
     const mirrorStores = await this.mirrors(store, locations);
     refuseOverlaps([store, ...mirrorStores.map((mirror) => mirror.store)], [locations, ...peers]);
     closers.push(() => store.close());

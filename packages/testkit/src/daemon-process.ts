@@ -26,7 +26,7 @@ export interface CommandResult {
 
 /** A minimal environment: nothing of the machine leaks into the process. */
 function environment(more: Readonly<Record<string, string>>): NodeJS.ProcessEnv {
-  return { PATH: process.env['PATH'], HOME: '/nonexistent', NO_COLOR: '1', ...more };
+  return { PATH: process.env['PATH'], HOME: '/nonexistent', NO_COLOR: '1', TOKENMIRROR_HTTP_LISTEN: 'off', ...more };
 }
 
 /** Runs `tokenmirror` to its end. */

@@ -52,6 +52,10 @@ export interface CustodyReport {
   }[];
   /** Credentials that should have been refreshed, and why this replica does not. */
   readonly overdue: readonly { readonly key: DocumentKey; readonly because: string | undefined }[];
+  /** Credentials whose claim was taken from a replica that did not come back, in the last hour. */
+  readonly abandoned: readonly { readonly key: DocumentKey; readonly replica: string }[];
+  /** Credentials whose access token died soon after it was refreshed for the same reason. */
+  readonly diedAgain: readonly DocumentKey[];
   readonly counts: CustodyCounts;
 }
 

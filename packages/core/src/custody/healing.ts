@@ -28,6 +28,7 @@ export class Healing {
   readonly #arrivals = new Map<DocumentKey, { readonly grant: Fingerprint | undefined; readonly at: number }>();
   readonly #woken = new Map<DocumentKey, Fingerprint>();
   readonly #waking = new Set<DocumentKey>();
+  readonly #diedAgain = new Set<DocumentKey>();
   readonly #counts = { woken: 0, asked: 0, 'too soon': 0 };
 
   constructor(parts: HealingParts) {
@@ -38,10 +39,15 @@ export class Healing {
     return { ...this.#counts };
   }
 
+  get diedAgain(): readonly DocumentKey[] {
+    return [...this.#diedAgain];
+  }
+
   /** A credential was looked at: it has this grant. */
   saw(key: DocumentKey, grant: Fingerprint | undefined): void {
     const before = this.#arrivals.get(key);
     if (before?.grant === grant) return;
+    this.#diedAgain.delete(key);
     this.#arrivals.set(key, { grant, at: before === undefined ? -Infinity : this.#parts.clock.monotonic() });
   }
 
@@ -81,6 +87,7 @@ export class Healing {
 
   #tell(key: DocumentKey, healing: keyof CustodyCounts['healings']): void {
     this.#counts[healing] += 1;
+    if (healing === 'too soon') this.#diedAgain.add(key);
     this.#parts.emit({ type: 'access-token-died', key, healing });
   }
 }

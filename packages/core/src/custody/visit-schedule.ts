@@ -39,6 +39,8 @@ const COOLING_MS = 6 * 60_000;
 const LONGEST_COOLING_MS = 3 * 60 * 60_000;
 /** How long another's claim is taken for granted before it is looked at again. */
 const HELD_RECHECK_MS = 30_000;
+/** For how long it is told that a claim was taken over. */
+const ABANDONED_MS = 60 * 60_000;
 /** How long after it fell due a credential counts as overdue: CLIProxyAPI by itself would refresh now. */
 const OVERDUE_MS = 10 * 60_000;
 
@@ -66,6 +68,7 @@ export class VisitSchedule {
   #withheldAt = 0;
   #echoes = 0;
   #takenOver = 0;
+  readonly #abandoned = new Map<DocumentKey, { readonly replica: string; readonly at: number }>();
 
   constructor(parts: VisitScheduleParts) {
     this.#parts = parts;
@@ -78,6 +81,11 @@ export class VisitSchedule {
 
   get takenOver(): number {
     return this.#takenOver;
+  }
+
+  get abandoned(): readonly { readonly key: DocumentKey; readonly replica: string }[] {
+    const now = this.#parts.clock.monotonic();
+    return [...this.#abandoned].filter(([, { at }]) => now - at < ABANDONED_MS).map(([key, { replica }]) => ({ key, replica }));
   }
 
   get liveness(): Liveness {
@@ -156,6 +164,7 @@ export class VisitSchedule {
 
   tookOver(key: DocumentKey, { replica }: Claim): void {
     this.#takenOver += 1;
+    this.#abandoned.set(key, { replica, at: this.#parts.clock.monotonic() });
     this.#parts.emit({ type: 'claim-taken-over', key, replica });
   }
 

@@ -181,7 +181,9 @@ export class Engine {
   }
 
   get status(): EngineStatus {
-    return this.#board.status(this.#gate.frozen, this.#queue.size + this.#waiting.size);
+    const { bases } = this.#parts;
+    const documents = [...bases.keys()].filter((key) => bases.get(key)?.local !== undefined).length;
+    return this.#board.status(this.#gate.frozen, this.#queue.size + this.#waiting.size, documents);
   }
 
   /** Looks at one document soon. */

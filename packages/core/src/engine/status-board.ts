@@ -15,6 +15,8 @@ export interface EngineStatus {
   /** ms since the epoch of the last time that everything was settled. */
   readonly lastSync: number | undefined;
   readonly underWay: number;
+  /** Documents that stand in the workspace and are known. */
+  readonly documents: number;
   readonly outage: { readonly since: number; readonly reason: string; readonly remedy: string } | undefined;
   readonly workspaceMissing: boolean;
   readonly frozenDeletions: readonly DocumentKey[];
@@ -92,7 +94,7 @@ export class StatusBoard {
     this.#emit({ type: 'healed', afterMs: Math.round(this.#clock.monotonic() - startedAt) });
   }
 
-  status(frozenDeletions: readonly DocumentKey[], underWay: number): EngineStatus {
+  status(frozenDeletions: readonly DocumentKey[], underWay: number, documents: number): EngineStatus {
     const degraded = this.isOut || this.#missing || frozenDeletions.length > 0 || this.#loginDue.size > 0 || this.#refusals.size > 0;
     const settled = underWay > 0 ? 'working' : 'in sync';
     const outage = this.#outage;
@@ -100,6 +102,7 @@ export class StatusBoard {
       state: degraded ? 'degraded' : this.#lastSync === undefined ? 'starting' : settled,
       lastSync: this.#lastSync,
       underWay,
+      documents,
       outage: outage === undefined ? undefined : { since: outage.since, reason: outage.reason, remedy: outage.remedy },
       workspaceMissing: this.#missing,
       frozenDeletions,

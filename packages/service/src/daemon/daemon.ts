@@ -15,7 +15,9 @@ import { RefusedKeysFile } from '../neighbour/refused-keys-file.js';
 import { systemClock } from '../system-clock.js';
 import { VERSION } from '../version.js';
 import { logEvent } from './event-log.js';
-import { StatusFile } from './status-file.js';
+import { Operations } from '../operations/operations.js';
+import { credentialExpiries } from '../operations/credential-expiries.js';
+import { StatusFile, type DaemonReport } from './status-file.js';
 
 /** How long a stop may take to finish what is under way, in ms. */
 const FLUSH_MS = 8000;
@@ -24,6 +26,15 @@ export interface DaemonHooks {
   /** Told once, when everything is in sync for the first time. */
   readonly ready?: () => void;
   readonly event?: (event: ReplicaEvent) => void;
+}
+
+/** What a daemon consists of while it runs. */
+interface Running {
+  readonly replica: Replica;
+  readonly neighbour: Neighbour;
+  readonly watch: CredentialWatch | undefined;
+  readonly file: StatusFile;
+  readonly locations: Locations;
 }
 
 /** `tokenmirror run`: keeps a workspace and its store in sync until it is told to stop. */
@@ -52,45 +63,63 @@ export class Daemon {
   async run(hooks: DaemonHooks = {}): Promise<void> {
     const locations = this.#replicas.locations();
     const startedAt = Date.now();
-    let replica: Replica;
+    let report: (() => DaemonReport) | undefined;
+    const operations = new Operations({
+      settings: this.#settings,
+      clock: systemClock,
+      log: this.#log,
+      report: () => report?.(),
+      expiries: () => credentialExpiries(this.#replicas.workspace(locations)),
+    });
+    await operations.start();
     try {
-      replica = await this.#replicas.open(
+      const replica = await this.#replicas.open(
         (event) => {
           logEvent(this.#log, event);
           hooks.event?.(event);
           file.changed();
         },
-        (open) => this.#waitForStore(open),
+        { waitForStore: (open) => this.#waitForStore(open, operations), measured: (store) => operations.timed(store) },
       );
+      this.#replica = replica;
+      const neighbour = new Neighbour({
+        locations,
+        url: this.#settings['cliproxy-url'],
+        clock: systemClock,
+        log: this.#log,
+        changed: () => {
+          file.changed();
+        },
+      });
+      const watch = this.#credentialWatch(locations, replica);
+      const reportNow = (): DaemonReport => ({
+        pid: process.pid,
+        version: VERSION,
+        replica: replica.id,
+        store: replica.store.description,
+        startedAt,
+        writtenAt: Date.now(),
+        engine: replica.engine.status,
+        custody: replica.custody,
+        mirrors: replica.mirrors.map(({ status }) => status),
+        peers: replica.peers,
+        neighbour: neighbour.report,
+        management: watch?.report,
+      });
+      report = reportNow;
+      const file = new StatusFile(locations.stateDir, reportNow);
+      await this.#runReplica({ replica, neighbour, watch, file, locations }, () => {
+        this.#log.info('ready', { afterMs: Date.now() - startedAt });
+        hooks.ready?.();
+      });
     } catch (error) {
-      if (this.#stopping.signal.aborted) return;
-      throw error;
+      if (!this.#stopping.signal.aborted || this.#replica !== undefined) throw error;
+    } finally {
+      await operations.stop();
     }
-    this.#replica = replica;
-    const neighbour = new Neighbour({
-      locations,
-      url: this.#settings['cliproxy-url'],
-      clock: systemClock,
-      log: this.#log,
-      changed: () => {
-        file.changed();
-      },
-    });
-    const watch = this.#credentialWatch(locations, replica);
-    const file = new StatusFile(locations.stateDir, () => ({
-      pid: process.pid,
-      version: VERSION,
-      replica: replica.id,
-      store: replica.store.description,
-      startedAt,
-      writtenAt: Date.now(),
-      engine: replica.engine.status,
-      custody: replica.custody,
-      mirrors: replica.mirrors.map(({ status }) => status),
-      peers: replica.peers,
-      neighbour: neighbour.report,
-      management: watch?.report,
-    }));
+  }
+
+  async #runReplica({ replica, neighbour, watch, file, locations }: Running, ready: () => void): Promise<void> {
     this.#log.info('started', {
       version: VERSION,
       workspace: locations.authDir,
@@ -106,10 +135,9 @@ export class Daemon {
       if (this.#stopping.signal.aborted) return;
       neighbour.start();
       await replica.run(() => {
-        this.#log.info('ready', { afterMs: Date.now() - startedAt });
         watch?.start();
         void file.write();
-        hooks.ready?.();
+        ready();
       });
     } finally {
       neighbour.stop();
@@ -148,18 +176,31 @@ export class Daemon {
     return new CredentialWatch({ ...common, client, authDir, died });
   }
 
-  /** A store that is down when the daemon starts is waited for; one that refuses us is not. */
-  async #waitForStore(open: () => Promise<ClusterIdentity>): Promise<ClusterIdentity> {
+  /** A store that is down when the daemon starts is waited for; one that refuses us is not. After a while what a mirror or the last workspace has must do. */
+  async #waitForStore(open: () => Promise<ClusterIdentity>, operations: Operations): Promise<ClusterIdentity> {
+    const since = performance.now();
     for (let attempt = 0; ; attempt += 1) {
       try {
-        return await open();
+        const cluster = await open();
+        operations.starting = undefined;
+        return cluster;
       } catch (error) {
         if (!isOutage(error) || this.#stopping.signal.aborted) throw error;
         const remedy = error instanceof TokenmirrorError ? error.remedy : '';
-        this.#log[attempt === 0 ? 'error' : 'debug']('store-unreachable', { reason: messageOf(error), remedy });
-        await delay(Math.min(backoffMs(attempt, Math.random), this.#settings['poll-interval']), undefined, {
-          signal: this.#stopping.signal,
-        }).catch(() => undefined);
+        const reason = messageOf(error);
+        operations.starting = { waitsFor: reason, remedy };
+        this.#log[attempt === 0 ? 'error' : 'debug']('store-unreachable', { reason, remedy });
+        const left = this.#settings['start-degraded-after'] - (performance.now() - since);
+        if (left <= 0 && !operations.isDegradedStart) {
+          const filled = await this.#replicas.fillFromMirror();
+          operations.isDegradedStart = true;
+          this.#log.warn('started-degraded', {
+            documents: filled,
+            reason: 'the authority is out of reach; CLIProxyAPI is served from what there is',
+          });
+        }
+        const pause = Math.min(backoffMs(attempt, Math.random), this.#settings['poll-interval'], left > 0 ? Math.max(left, 50) : Infinity);
+        await delay(pause, undefined, { signal: this.#stopping.signal }).catch(() => undefined);
       }
     }
   }

@@ -12,12 +12,14 @@ export type OptionType =
   | 'addressing'
   | 'custody'
   | 'switch'
+  | 'listen'
+  | 'notify-format'
   | 'log-level'
   | 'log-format';
 
 export interface OptionSpec {
   readonly type: OptionType;
-  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Custody' | 'Replication' | 'Output';
+  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Custody' | 'Replication' | 'Operation' | 'Output';
   /** As it would be written in `tokenmirror.yaml`; absent when there is none, or when it depends on others (then `defaultNote` says how). */
   readonly default?: string;
   readonly defaultNote?: string;
@@ -350,6 +352,51 @@ export const OPTIONS = {
   force: { type: 'flag', group: 'Replication', description: 'Let a mass deletion through that was frozen' },
   adopt: { type: 'flag', group: 'Replication', description: 'Join the cluster of this store although the workspace belonged to another' },
   json: { type: 'flag', group: 'Output', description: 'Print JSON instead of tables' },
+  'http-listen': {
+    type: 'listen',
+    group: 'Operation',
+    default: '127.0.0.1:8318',
+    environment: ['APIM_HTTP_LISTEN'],
+    description: 'Where /livez, /readyz, /status and /metrics are served: address:port, or off. Beyond this machine only with http-token',
+  },
+  'http-token': {
+    type: 'text',
+    group: 'Operation',
+    environment: ['APIM_HTTP_AUTH_TOKEN'],
+    secret: true,
+    description: 'Bearer token for everything but /livez and /readyz',
+  },
+  'notify-url': {
+    type: 'url',
+    group: 'Operation',
+    secret: true,
+    description: 'Webhook that is told when something goes wrong, and when it is well again',
+  },
+  'notify-format': {
+    type: 'notify-format',
+    group: 'Operation',
+    default: 'auto',
+    description: 'What the webhook understands: json, or slack; auto goes by its address',
+  },
+  'alarm-outage-after': {
+    type: 'duration',
+    group: 'Operation',
+    default: '2m',
+    description: 'How long the authority may be out of reach before it is an alarm',
+  },
+  'alarm-mirror-after': {
+    type: 'duration',
+    group: 'Operation',
+    default: '10m',
+    description: 'How long a mirror may be behind before it is an alarm',
+  },
+  'start-degraded-after': {
+    type: 'duration',
+    group: 'Operation',
+    default: '30s',
+    description:
+      'How long a start waits for the authority before it fills an empty workspace from a mirror and counts as ready, without refresh tokens',
+  },
   'log-level': { type: 'log-level', group: 'Output', default: 'info', description: 'debug, info, warn or error' },
   'log-format': { type: 'log-format', group: 'Output', default: 'auto', description: 'pretty, json, or auto: pretty on a terminal' },
 } as const satisfies Record<string, OptionSpec>;

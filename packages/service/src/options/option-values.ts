@@ -41,6 +41,26 @@ const names = z.string().transform((list) =>
     .filter((name) => name !== ''),
 );
 
+/** Where a server listens. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly isLoopback: boolean;
+}
+
+/** `127.0.0.1:8318`, `[::1]:8318`, `:8318` for every address, or `off`. */
+const listen = z.string().transform((written, context): ListenAddress | 'off' => {
+  if (written === 'off') return 'off';
+  const [, host = '', port] = /^(\[[0-9a-f:.]+\]|[^\s:]*):(\d{1,5})$/i.exec(written) ?? [];
+  if (port !== undefined && Number(port) <= 65_535) {
+    const name = host.replace(/^\[|\]$/g, '');
+    const isLoopback = name === 'localhost' || name === '::1' || name.startsWith('127.');
+    return { host: name === '' ? '::' : name, port: Number(port), isLoopback };
+  }
+  context.addIssue({ code: 'custom', message: 'write an address and a port such as 127.0.0.1:8318, or off' });
+  return z.NEVER;
+});
+
 const paths = names.transform((list) => list.map(atHome));
 
 /** One parser for each type of option. */
@@ -56,6 +76,8 @@ export const VALUE_SCHEMAS = {
   paths,
   addressing: z.enum(['auto', 'path', 'virtual'], { error: 'write auto, path or virtual' }),
   custody: z.enum(['auto', 'on', 'off'], { error: 'write auto, on or off' }),
+  listen,
+  'notify-format': z.enum(['auto', 'json', 'slack'], { error: 'write auto, json or slack' }),
   switch: z.stringbool({ error: 'write yes or no' }),
   'log-level': z.enum(['debug', 'info', 'warn', 'error'], { error: 'write debug, info, warn or error' }),
   'log-format': z.enum(['auto', 'pretty', 'json'], { error: 'write auto, pretty or json' }),

@@ -12,6 +12,8 @@ const SYNTAX: Readonly<Record<OptionSpec['type'], string>> = {
   paths: 'paths, separated by commas',
   addressing: '`auto`, `path`, `virtual`',
   custody: '`auto`, `on`, `off`',
+  listen: '`127.0.0.1:8318`, `:8318`, `off`',
+  'notify-format': '`auto`, `json`, `slack`',
   switch: '`yes`, `no`',
   'log-level': '`debug`, `info`, `warn`, `error`',
   'log-format': '`auto`, `pretty`, `json`',
