@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { VERSION } from '@tokenmirror/service';
 import { withOptions } from './context.js';
 
@@ -150,6 +150,41 @@ export function createProgram(done: (exitCode: number) => void): Command {
       ['force', 'adopt'],
     ),
     async () => (await import('./commands/custody.js')).eject,
+  );
+  handle(
+    withOptions(add('health', 'Whether the daemon of this machine is ready, by its /readyz. Exits with 1 when it is not.')),
+    async () => (await import('./commands/health.js')).health,
+  );
+  const service = add('service', 'Start the daemon with the session or the system, by launchd or systemd.');
+  const system = '--system';
+  handle(
+    withOptions(
+      within(service, 'install', 'Write the launchd agent or systemd unit, with the options given here, and start it.')
+        .option(system, 'for the whole system, as this user (systemd; needs root)')
+        .option('--print', 'only show what would be written')
+        .addOption(
+          new Option('--kind <kind>', 'with --print: for another kind of system')
+            .choices(['launchd', 'systemd-user', 'systemd-system'])
+            .implies({ print: true }),
+        ),
+      ['json', 'force', 'adopt'],
+    ),
+    async () => (await import('./commands/service.js')).install,
+  );
+  handle(
+    within(service, 'uninstall', 'Stop it and remove its file. Workspace and store stay as they are.').option(
+      system,
+      'that of the whole system',
+    ),
+    async () => (await import('./commands/service.js')).uninstall,
+  );
+  handle(
+    within(service, 'status', 'What the service manager says of it.').option(system, 'that of the whole system'),
+    async () => (await import('./commands/service.js')).status,
+  );
+  handle(
+    within(service, 'logs', 'Follow its log.').option(system, 'that of the whole system'),
+    async () => (await import('./commands/service.js')).logs,
   );
   handle(
     withOptions(

@@ -10,6 +10,7 @@ export const ERROR_CODES = {
   WORKSPACE_BUSY: { exitCode: 3, about: 'another Tokenmirror works on the same workspace' },
   REPLICA_DUPLICATE: { exitCode: 3, about: 'two daemons run under one replica id' },
   PLATFORM_UNSUPPORTED: { exitCode: 3, about: 'the operating system is not supported' },
+  SERVICE_FAILED: { exitCode: 3, about: 'the service manager did not do what it was asked' },
   STORE_INVALID: { exitCode: 2, about: 'a store is named in a way that cannot be used' },
   STORE_UNREACHABLE: { exitCode: 4, about: 'a store does not answer' },
   STORE_DENIED: { exitCode: 4, about: 'a store refuses the credentials or lacks a right' },

@@ -1,6 +1,10 @@
 export * from './composition.js';
+export * from './commands/agent.js';
+export * from './agent/agent-definition.js';
+export * from './agent/agent-places.js';
 export * from './commands/custody.js';
 export * from './commands/diff.js';
+export * from './commands/health.js';
 export * from './commands/history.js';
 export * from './commands/migrate.js';
 export * from './commands/restore.js';
@@ -10,6 +14,7 @@ export * from './commands/verify.js';
 export * from './daemon/daemon.js';
 export * from './daemon/status-file.js';
 export * from './neighbour/neighbour.js';
+export { ALARM_KINDS, type Alarm, type AlarmKind } from './operations/alarms.js';
 export * from './options/option-table.js';
 export * from './options/reference.js';
 export * from './options/settings.js';

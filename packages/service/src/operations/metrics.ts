@@ -57,7 +57,7 @@ export class Metrics {
     const raised = new Map<string, number>();
     for (const { kind } of alarms()) raised.set(kind, (raised.get(kind) ?? 0) + 1);
     for (const kind of ALARM_KINDS) this.#set('alarms', 'Alarms that are raised now, by kind', raised.get(kind) ?? 0, { kind });
-    this.#set('ready', '1 when the workspace can be served from', health().isReady ? 1 : 0);
+    this.#set('ready', '1 when the workspace is as it should be', health().isReady ? 1 : 0);
     const now = report();
     if (now !== undefined) this.#setReport(now);
     for (const [name, expires] of await expiries())

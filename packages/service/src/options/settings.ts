@@ -23,6 +23,8 @@ export interface SettingsSources {
 }
 
 export const OPTIONS_FILE = 'tokenmirror.yaml';
+/** Names a file with further variables: a service manager's own files are no place for secrets. */
+export const ENVIRONMENT_FILE_VARIABLE = 'TOKENMIRROR_ENVIRONMENT_FILE';
 
 /**
  * Reads every option: command line, then environment (with `.env`), then `tokenmirror.yaml`, then the default.
@@ -31,7 +33,10 @@ export const OPTIONS_FILE = 'tokenmirror.yaml';
 export function readSettings({ flags, environment, directory }: SettingsSources): Settings {
   const dotenv: Record<string, string> = {};
   loadDotenv({ path: resolve(directory, '.env'), processEnv: dotenv, quiet: true });
-  const variables = { ...dotenv, ...environment };
+  const named = environment[ENVIRONMENT_FILE_VARIABLE];
+  const fromAgent: Record<string, string> = {};
+  if (named !== undefined && named !== '') loadDotenv({ path: named, processEnv: fromAgent, quiet: true });
+  const variables = { ...dotenv, ...fromAgent, ...environment };
   const file = readOptionsFile(resolve(directory, OPTIONS_FILE));
   const settings = OPTION_NAMES.map((name) => {
     const found = fromFlags(name, flags) ?? fromEnvironment(name, variables) ?? fromFile(name, file) ?? fromDefault(name);
@@ -48,7 +53,7 @@ export function closest(name: string, known: readonly string[]): string | undefi
 
 /** Variables that look like options of ours and are none. */
 export function unknownVariables(environment: Readonly<Record<string, string | undefined>>): string[] {
-  const known = new Set(OPTION_NAMES.flatMap((name) => environmentOf(name)));
+  const known = new Set([ENVIRONMENT_FILE_VARIABLE, ...OPTION_NAMES.flatMap((name) => environmentOf(name))]);
   return Object.keys(environment).filter(
     (name) => name.startsWith('TOKENMIRROR_') && !name.startsWith('TOKENMIRROR_TEST_') && !known.has(name),
   );

@@ -1,0 +1,93 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { spawnSync } from 'node:child_process';
+import { TokenmirrorError } from '@tokenmirror/core';
+import { replaceFile } from '@tokenmirror/files';
+import type { AgentDefinition, AgentKind, AgentOptions } from '../agent/agent-definition.js';
+import { agentPlaces, type AgentPlaces } from '../agent/agent-places.js';
+import { launchdPlist } from '../agent/launchd.js';
+import { systemdUnit } from '../agent/systemd.js';
+import type { ReplicaFactory } from '../replica-factory.js';
+
+/** What a service manager has to know of the process that asks. */
+export interface AgentHost {
+  readonly platform: NodeJS.Platform;
+  readonly home: string;
+  readonly uid: number;
+  readonly user: string;
+  readonly node: string;
+  /** Where tokenmirror.yaml and .env are looked for. */
+  readonly directory: string;
+  /** The script that is `tokenmirror`. */
+  readonly command: string;
+}
+
+export interface AgentPlan {
+  readonly kind: AgentKind;
+  readonly places: AgentPlaces;
+  readonly text: string;
+}
+
+/** Names the service manager of a system. @throws TokenmirrorError PLATFORM_UNSUPPORTED */
+export function agentKindOf({ platform }: AgentHost, isSystem: boolean): AgentKind {
+  if (platform === 'darwin' && !isSystem) return 'launchd';
+  if (platform === 'linux') return isSystem ? 'systemd-system' : 'systemd-user';
+  throw new TokenmirrorError(
+    'PLATFORM_UNSUPPORTED',
+    `there is no service manager here that is known${isSystem ? ' for the whole system' : ''}`,
+    'Start `tokenmirror run` by whatever starts programs on this system.',
+  );
+}
+
+/** What would be written for the options that were given. Secrets stay in the environment file. @throws TokenmirrorError WORKSPACE_MISSING */
+export function planAgent(replicas: ReplicaFactory, host: AgentHost, kind: AgentKind, options: AgentOptions): AgentPlan {
+  replicas.locations();
+  const places = agentPlaces(kind, host.home, host.uid);
+  const definition: AgentDefinition = {
+    name: places.name,
+    node: host.node,
+    command: host.command,
+    workingDirectory: host.directory,
+    options,
+    environmentFile: places.environmentFile,
+    home: host.home,
+    logDirectory: places.logDirectory,
+    user: kind === 'systemd-system' ? host.user : undefined,
+  };
+  const text = kind === 'launchd' ? launchdPlist(definition) : systemdUnit(definition, kind === 'systemd-user' ? 'user' : 'system');
+  return { kind, places, text };
+}
+
+/** Writes the file and starts the daemon. @throws TokenmirrorError SERVICE_FAILED */
+export async function installAgent({ places, text }: AgentPlan): Promise<void> {
+  for (const directory of [dirname(places.file), places.logDirectory, dirname(places.environmentFile)])
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+  if (existsSync(places.file)) for (const command of places.stop) run(command, 'ignore');
+  await replaceFile(places.file, text);
+  for (const command of places.start) run(command);
+}
+
+/** Stops the daemon and removes the file. Returns whether there was one. @throws TokenmirrorError SERVICE_FAILED */
+export async function uninstallAgent(places: AgentPlaces): Promise<boolean> {
+  if (!existsSync(places.file)) return false;
+  for (const command of places.stop) run(command, 'ignore');
+  await rm(places.file, { force: true });
+  return true;
+}
+
+/** Shows what the service manager says, or the log, on this terminal. Returns what the program exited with. */
+export function showAgent(command: readonly string[]): number {
+  const [program = '', ...args] = command;
+  return spawnSync(program, args, { stdio: 'inherit' }).status ?? 1;
+}
+
+function run([program = '', ...args]: readonly string[], failure: 'throw' | 'ignore' = 'throw'): void {
+  const { status, stderr, error } = spawnSync(program, args, { encoding: 'utf8' });
+  if (status === 0 || failure === 'ignore') return;
+  throw new TokenmirrorError(
+    'SERVICE_FAILED',
+    `${program} ${args[0] ?? ''} failed: ${(error?.message ?? stderr).trim()}`,
+    'The file was written. Start it by hand, or remove it with `tokenmirror service uninstall`.',
+  );
+}
