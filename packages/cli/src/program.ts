@@ -151,6 +151,25 @@ export function createProgram(done: (exitCode: number) => void): Command {
     ),
     async () => (await import('./commands/custody.js')).eject,
   );
+  const encryption = add('encryption', 'Encrypt the documents in every store (encryption-keys).');
+  handle(
+    within(encryption, 'generate-key', 'Print a new key, as it is written into encryption-keys.'),
+    async () => (await import('./commands/encryption.js')).generateKey,
+  );
+  handle(
+    withOptions(
+      within(encryption, 'status', 'Under which keys the documents stand. Exits with 1 when some are not under the current one.'),
+      ['force', 'adopt'],
+    ),
+    async () => (await import('./commands/encryption.js')).status,
+  );
+  handle(
+    withOptions(
+      within(encryption, 'rotate', 'Write everything that is not under the current key anew, in the authority and its mirrors.'),
+      ['force', 'adopt'],
+    ),
+    async () => (await import('./commands/encryption.js')).rotate,
+  );
   handle(
     withOptions(add('health', 'Whether the daemon of this machine is ready, by its /readyz. Exits with 1 when it is not.')),
     async () => (await import('./commands/health.js')).health,

@@ -16,6 +16,7 @@ export const ERROR_CODES = {
   STORE_DENIED: { exitCode: 4, about: 'a store refuses the credentials or lacks a right' },
   STORE_UNSUITABLE: { exitCode: 4, about: 'a store lacks something that Tokenmirror depends on' },
   STORE_FULL: { exitCode: 4, about: 'a store has no room left' },
+  ENCRYPTION_KEY: { exitCode: 5, about: 'what is encrypted cannot be read with the keys that were given' },
   FORMAT_NEWER: { exitCode: 5, about: 'data was written by a newer version of Tokenmirror' },
   FORMAT_DAMAGED: { exitCode: 5, about: 'data of Tokenmirror cannot be read' },
   CLUSTER_FOREIGN: { exitCode: 5, about: 'the replica belongs to another cluster than the store' },

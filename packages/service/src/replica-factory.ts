@@ -30,6 +30,7 @@ import {
   type Session,
   type TokenStore,
 } from '@tokenmirror/core';
+import type { EncryptedStore } from '@tokenmirror/encryption';
 import { lockDirectory, makeDirectory } from '@tokenmirror/files';
 import { BaseJournal, DirectoryWorkspace, locate, VisitFiles, workspaceSource, type Locations } from '@tokenmirror/workspace';
 import { livenessBeside } from './neighbour/neighbour-config.js';
@@ -102,7 +103,7 @@ export class ReplicaFactory {
   }
 
   /** The authority, not opened. */
-  async authority(locations: Locations): Promise<TokenStore> {
+  async authority(locations: Locations): Promise<EncryptedStore> {
     const store = await this.#stores.authority();
     refuseOverlaps([store], [locations]);
     return store;

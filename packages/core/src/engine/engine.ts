@@ -320,7 +320,8 @@ export class Engine {
       if (isStoreTrouble(error)) {
         this.#outage.missed(key);
         this.#enterOutage(error);
-      } else {
+      } else if (error instanceof TokenmirrorError && error.code === 'ENCRYPTION_KEY') this.fail(error);
+      else {
         this.#retries.add(key);
         this.#behind.delete(key);
         this.#board.note({ type: 'refused', name: key, side: 'workspace', reason: messageOf(error) });

@@ -352,6 +352,18 @@ export const OPTIONS = {
   force: { type: 'flag', group: 'Replication', description: 'Let a mass deletion through that was frozen' },
   adopt: { type: 'flag', group: 'Replication', description: 'Join the cluster of this store although the workspace belonged to another' },
   json: { type: 'flag', group: 'Output', description: 'Print JSON instead of tables' },
+  'encryption-keys': {
+    type: 'text',
+    group: 'Store',
+    secret: true,
+    description:
+      'Keys with which documents are encrypted in every store, name:base64, separated by commas; the first one encrypts, all decrypt',
+  },
+  'encryption-key-file': {
+    type: 'path',
+    group: 'Store',
+    description: 'A file with such keys, one a line, mode 0600',
+  },
   'http-listen': {
     type: 'listen',
     group: 'Operation',

@@ -1,13 +1,15 @@
 import { inject, injectable, injectAll } from '../injection.js';
 import { TokenmirrorError, type TokenStore } from '@tokenmirror/core';
+import { EncryptedStore, type Keyring } from '@tokenmirror/encryption';
 import type { Settings } from '../options/settings.js';
+import { encryptionKeys } from './encryption-keys.js';
 import { s3Backup } from './s3-provider.js';
 import { SETTINGS, STORE_PROVIDER, type StoreProvider, type StoreRole } from './store-provider.js';
 
 export interface NamedStore {
   /** As it is configured, or described. */
   readonly name: string;
-  readonly store: TokenStore;
+  readonly store: EncryptedStore;
 }
 
 /** Finds the store that is meant: by URL, by name, or the highest that is configured. */
@@ -15,6 +17,7 @@ export interface NamedStore {
 export class StoreRegistry {
   readonly #settings: Settings;
   readonly #providers: readonly StoreProvider[];
+  #keys: Keyring | undefined;
 
   constructor(@inject(SETTINGS) settings: Settings, @injectAll(STORE_PROVIDER) providers: StoreProvider[]) {
     this.#settings = settings;
@@ -22,15 +25,16 @@ export class StoreRegistry {
   }
 
   /** The one store that decides. */
-  authority(): Promise<TokenStore> {
+  async authority(): Promise<EncryptedStore> {
     const named = this.#settings.store;
     if (named !== undefined) return this.named(named);
-    return this.#highest().create(this.#settings, 'authority');
+    return this.#encrypted(await this.#highest().create(this.#settings, 'authority'));
   }
 
   /** The stores that are kept as the authority is, in the order in which they are asked for what it lost. */
   async mirrors(): Promise<readonly NamedStore[]> {
-    const backup = await s3Backup(this.#settings);
+    const s3 = await s3Backup(this.#settings);
+    const backup = s3 && this.#encrypted(s3);
     const listed = await Promise.all(
       (this.#settings.mirrors ?? []).map(async (name) => ({ name, store: await this.named(name, 'mirror') })),
     );
@@ -54,11 +58,11 @@ export class StoreRegistry {
   }
 
   /** @throws TokenmirrorError STORE_INVALID, without the URL, which may hold a password */
-  named(nameOrUrl: string, role: StoreRole = 'authority'): Promise<TokenStore> {
+  async named(nameOrUrl: string, role: StoreRole = 'authority'): Promise<EncryptedStore> {
     const byName = this.#providers.find(({ name }) => name === nameOrUrl);
-    if (byName !== undefined) return byName.create(this.#settings, role);
+    if (byName !== undefined) return this.#encrypted(await byName.create(this.#settings, role));
     const byScheme = this.#providers.find((provider) => matches(provider, nameOrUrl));
-    if (byScheme !== undefined) return byScheme.create(this.#settings, role, nameOrUrl);
+    if (byScheme !== undefined) return this.#encrypted(await byScheme.create(this.#settings, role, nameOrUrl));
     const scheme = /^[a-z][a-z0-9+.-]*:/i.exec(nameOrUrl)?.[0];
     const known = this.#providers.flatMap(({ name, schemes }) => [name, ...schemes.map((each) => `${each}//…`)]).join(', ');
     throw new TokenmirrorError(
@@ -66,6 +70,12 @@ export class StoreRegistry {
       `there is no kind of store for ${scheme === undefined ? 'that name' : `${scheme}//`}`,
       `Name one of: ${known}.`,
     );
+  }
+
+  /** @throws TokenmirrorError OPTION_INVALID */
+  #encrypted(store: TokenStore): EncryptedStore {
+    this.#keys ??= encryptionKeys(this.#settings);
+    return new EncryptedStore(store, this.#keys);
   }
 
   #highest(): StoreProvider {

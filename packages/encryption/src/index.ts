@@ -1,0 +1,3 @@
+export * from './encrypted-store.js';
+export * from './envelope.js';
+export * from './keyring.js';
