@@ -12,6 +12,8 @@ import {
   type Settings,
 } from '@tokenmirror/service';
 
+import { redactErrors } from './output/report-error.js';
+
 export type Container = ReturnType<typeof compose>;
 
 export interface Invocation {
@@ -55,6 +57,7 @@ export async function invoke(command: Command, overrides: Readonly<Partial<Recor
   const given = command.opts<Record<string, unknown>>();
   const flags = Object.fromEntries(OPTION_NAMES.map((name) => [name, overrides[name] ?? given[camelCase(name)]]));
   const settings = readSettings({ flags, environment: process.env, directory: process.cwd() });
+  redactErrors(settings);
   const log = await createLog(settings);
   for (const variable of unknownVariables(process.env))
     log.warn('variable-unknown', { variable, remedy: 'It has no effect; see docs/configuration.md for the variables there are.' });

@@ -20,6 +20,7 @@ export * from './options/option-table.js';
 export * from './options/reference.js';
 export * from './options/settings.js';
 export * from './pino-log.js';
+export * from './redaction.js';
 export * from './replica.js';
 export * from './replica-factory.js';
 export * from './stores/store-provider.js';

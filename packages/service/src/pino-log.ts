@@ -1,15 +1,19 @@
 import { pino, type DestinationStream } from 'pino';
 import type { Log } from '@tokenmirror/core';
 import type { Settings } from './options/settings.js';
+import { redactionOf } from './redaction.js';
 
-/** A log to standard error: pretty on a terminal, JSON lines elsewhere. */
-export async function createLog(
-  settings: Pick<Settings, 'log-level' | 'log-format'>,
-  output: NodeJS.WriteStream = process.stderr,
-): Promise<Log> {
+/** A log to standard error: pretty on a terminal, JSON lines elsewhere. No line leaves with a secret in it, whoever wrote it. */
+export async function createLog(settings: Settings, output: NodeJS.WriteStream = process.stderr): Promise<Log> {
   const format = settings['log-format'];
   const isPretty = format === 'pretty' || (format === 'auto' && output.isTTY);
-  const destination: DestinationStream = isPretty ? await prettyStream(output) : { write: (line) => void output.write(line) };
+  const redact = redactionOf(settings);
+  const written: DestinationStream = isPretty ? await prettyStream(output) : { write: (line) => void output.write(line) };
+  const destination: DestinationStream = {
+    write: (line) => {
+      written.write(redact(line));
+    },
+  };
   const logger = pino(
     {
       level: settings['log-level'],

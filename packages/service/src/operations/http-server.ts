@@ -2,12 +2,14 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
 import { messageOf, TokenmirrorError, type Log } from '@tokenmirror/core';
 import type { ListenAddress } from '../options/option-values.js';
+import type { Redact } from '../redaction.js';
 import type { Health } from './health.js';
 
 export interface HttpServerParts {
   readonly listen: ListenAddress;
   readonly token: string | undefined;
   readonly log: Log;
+  readonly redact: Redact;
   readonly health: () => Health;
   /** The whole report, for `/status`. */
   readonly status: () => unknown;
@@ -37,6 +39,7 @@ export class HttpServer {
       if (OPEN_PATHS.has(request.routeOptions.url ?? '') || this.#isLetIn(request)) return;
       await reply.code(401).send({ error: { code: 'UNAUTHORIZED', message: 'a bearer token is needed' } });
     });
+    this.#server.addHook('onSend', (_, __, payload) => Promise.resolve(typeof payload === 'string' ? parts.redact(payload) : payload));
     this.#server.setNotFoundHandler((_, reply) => reply.code(404).send({ error: { code: 'NOT_FOUND', message: 'there is no such page' } }));
     this.#server.setErrorHandler((error: { statusCode?: number }, _, reply) => {
       const status = error.statusCode ?? 500;

@@ -1,4 +1,5 @@
 import type { CancelTimer, Clock, Log } from '@tokenmirror/core';
+import type { Redact } from '../redaction.js';
 import type { Alarm } from './alarms.js';
 
 export type NotifyFormat = 'json' | 'slack';
@@ -9,6 +10,7 @@ export interface NotifierParts {
   readonly format: NotifyFormat;
   readonly replica: () => string;
   readonly alarms: () => readonly Alarm[];
+  readonly redact: Redact;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -82,7 +84,7 @@ export class Notifier {
   }
 
   async #send(messages: readonly { readonly alarm: Alarm; readonly status: 'raised' | 'recovered' }[]): Promise<boolean> {
-    const { url, format, replica, log } = this.#parts;
+    const { url, format, replica, redact, log } = this.#parts;
     const body =
       format === 'slack'
         ? { text: messages.map(({ alarm, status }) => slackLine(alarm, status, replica())).join('\n') }
@@ -96,7 +98,7 @@ export class Notifier {
       const { ok, status } = await fetch(url, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify(body),
+        body: redact(JSON.stringify(body)),
         signal: AbortSignal.timeout(TIMEOUT_MS),
         redirect: 'error',
       });

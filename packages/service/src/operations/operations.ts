@@ -2,6 +2,7 @@ import type { Clock, Log, TokenStore } from '@tokenmirror/core';
 import type { DaemonReport } from '../daemon/status-file.js';
 import type { Settings } from '../options/settings.js';
 import { alarmsOf, type Alarm } from './alarms.js';
+import { redactionOf } from '../redaction.js';
 import { healthOf, type Health, type Starting } from './health.js';
 import { HttpServer } from './http-server.js';
 import { Metrics } from './metrics.js';
@@ -38,9 +39,12 @@ export class Operations {
     const health = (): Health => this.health;
     this.#metrics = new Metrics({ report, alarms, health, expiries: () => this.#credentialExpiries() });
     const listen = settings['http-listen'];
+    const redact = redactionOf(settings);
     const status = (): unknown => ({ health: this.health, alarms: this.alarms, report: report() ?? null });
     this.#server =
-      listen === 'off' ? undefined : new HttpServer({ listen, token: settings['http-token'], log, health, status, metrics: this.#metrics });
+      listen === 'off'
+        ? undefined
+        : new HttpServer({ listen, token: settings['http-token'], log, redact, health, status, metrics: this.#metrics });
     const url = settings['notify-url'];
     if (url === undefined) return;
     const format = settings['notify-format'];
@@ -49,6 +53,7 @@ export class Operations {
       format: format === 'auto' ? (/(^|\.)slack\.com$/.test(new URL(url).hostname) ? 'slack' : 'json') : format,
       replica: () => report()?.replica ?? 'starting',
       alarms,
+      redact,
       clock,
       log,
     });
