@@ -107,6 +107,21 @@ describe('over HTTP', () => {
   });
 });
 
+test('SIGHUP takes over what can be changed while it runs, and says what cannot; settings that are wrong change nothing', async () => {
+  const file = join(temporaryDirectory('operations-environment'), 'environment');
+  writeFileSync(file, '');
+  const one = daemon({ TOKENMIRROR_ENVIRONMENT_FILE: file });
+  await one.start();
+  writeFileSync(file, 'TOKENMIRROR_LOG_LEVEL=warn\nTOKENMIRROR_POLL_INTERVAL=nonsense\n');
+  process.kill(one.pid, 'SIGHUP');
+  await until('it says that they are wrong', () => one.logged('reload-failed'));
+  writeFileSync(file, 'TOKENMIRROR_LOG_LEVEL=debug\nTOKENMIRROR_POLL_INTERVAL=11s\nTOKENMIRROR_ALARM_OUTAGE_AFTER=1m\n');
+  process.kill(one.pid, 'SIGHUP');
+  await until('it is reloaded', () => one.logged('reloaded'));
+  expect(one.log.find(({ msg }) => msg === 'reloaded')).toMatchObject({ needRestart: ['poll-interval'] });
+  expect(await one.stop()).toBe(0);
+});
+
 describe('a start while the authority is out of reach', () => {
   test('fills an empty workspace from a mirror, without refresh tokens, and counts as ready', async () => {
     const mirror = join(temporaryDirectory('operations-mirror'), 'mirror');

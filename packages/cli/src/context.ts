@@ -7,6 +7,7 @@ import {
   OPTION_NAMES,
   readSettings,
   unknownVariables,
+  type LeveledLog,
   type OptionName,
   type OptionSpec,
   type Settings,
@@ -19,6 +20,9 @@ export type Container = ReturnType<typeof compose>;
 export interface Invocation {
   readonly settings: Settings;
   readonly container: Container;
+  readonly log: LeveledLog;
+  /** The settings as they would be read now. @throws TokenmirrorError OPTION_INVALID */
+  readonly readAgain: () => Settings;
 }
 
 const ARGUMENT_OF: Readonly<Record<OptionSpec['type'], string>> = {
@@ -56,12 +60,13 @@ export function withOptions(command: Command, leaveOut: readonly OptionName[] = 
 export async function invoke(command: Command, overrides: Readonly<Partial<Record<OptionName, string>>> = {}): Promise<Invocation> {
   const given = command.opts<Record<string, unknown>>();
   const flags = Object.fromEntries(OPTION_NAMES.map((name) => [name, overrides[name] ?? given[camelCase(name)]]));
-  const settings = readSettings({ flags, environment: process.env, directory: process.cwd() });
+  const read = (): Settings => readSettings({ flags, environment: process.env, directory: process.cwd() });
+  const settings = read();
   redactErrors(settings);
   const log = await createLog(settings);
   for (const variable of unknownVariables(process.env))
     log.warn('variable-unknown', { variable, remedy: 'It has no effect; see docs/configuration.md for the variables there are.' });
-  return { settings, container: compose(settings, log) };
+  return { settings, container: compose(settings, log), log, readAgain: read };
 }
 
 export function print(text: string): void {

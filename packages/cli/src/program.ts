@@ -171,6 +171,13 @@ export function createProgram(done: (exitCode: number) => void): Command {
     async () => (await import('./commands/encryption.js')).rotate,
   );
   handle(
+    withOptions(add('doctor', 'Check everything that it depends on, with a remedy for what is not as it should be. Exits with 1 then.'), [
+      'force',
+      'adopt',
+    ]),
+    async () => (await import('./commands/doctor.js')).doctor,
+  );
+  handle(
     withOptions(add('health', 'Whether the daemon of this machine is ready, by its /readyz. Exits with 1 when it is not.')),
     async () => (await import('./commands/health.js')).health,
   );

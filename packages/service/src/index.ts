@@ -4,6 +4,7 @@ export * from './agent/agent-definition.js';
 export * from './agent/agent-places.js';
 export * from './commands/custody.js';
 export * from './commands/diff.js';
+export * from './commands/doctor.js';
 export * from './commands/encryption.js';
 export * from './commands/health.js';
 export * from './commands/history.js';

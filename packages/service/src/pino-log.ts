@@ -3,8 +3,13 @@ import type { Log } from '@tokenmirror/core';
 import type { Settings } from './options/settings.js';
 import { redactionOf } from './redaction.js';
 
+/** A log whose level can be changed while it is written. */
+export interface LeveledLog extends Log {
+  setLevel(level: Settings['log-level']): void;
+}
+
 /** A log to standard error: pretty on a terminal, JSON lines elsewhere. No line leaves with a secret in it, whoever wrote it. */
-export async function createLog(settings: Settings, output: NodeJS.WriteStream = process.stderr): Promise<Log> {
+export async function createLog(settings: Settings, output: NodeJS.WriteStream = process.stderr): Promise<LeveledLog> {
   const format = settings['log-format'];
   const isPretty = format === 'pretty' || (format === 'auto' && output.isTTY);
   const redact = redactionOf(settings);
@@ -28,7 +33,15 @@ export async function createLog(settings: Settings, output: NodeJS.WriteStream =
     (event, details) => {
       logger[level](details ?? {}, event);
     };
-  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+  return {
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    setLevel: (level) => {
+      logger.level = level;
+    },
+  };
 }
 
 async function prettyStream(output: NodeJS.WriteStream): Promise<DestinationStream> {

@@ -2,7 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { inject, injectable } from '../injection.js';
 import { backoffMs, isOutage, messageOf, TokenmirrorError, type ClusterIdentity, type DocumentKey, type Log } from '@tokenmirror/core';
 import type { Locations } from '@tokenmirror/workspace';
-import type { Settings } from '../options/settings.js';
+import type { OptionName } from '../options/option-table.js';
+import { changedOptions, type Settings } from '../options/settings.js';
 import type { Replica, ReplicaEvent } from '../replica.js';
 import { LOG, ReplicaFactory } from '../replica-factory.js';
 import { SETTINGS } from '../stores/store-provider.js';
@@ -21,6 +22,15 @@ import { StatusFile, type DaemonReport } from './status-file.js';
 
 /** How long a stop may take to finish what is under way, in ms. */
 const FLUSH_MS = 8000;
+
+/** What a reload takes over; the log's level belongs to whoever made the log. */
+const RELOADABLE: ReadonlySet<OptionName> = new Set([
+  'log-level',
+  'alarm-outage-after',
+  'alarm-mirror-after',
+  'notify-url',
+  'notify-format',
+]);
 
 export interface DaemonHooks {
   /** Told once, when everything is in sync for the first time. */
@@ -45,6 +55,7 @@ export class Daemon {
   readonly #stores: StoreRegistry;
   readonly #log: Log;
   #replica: Replica | undefined;
+  #operations: Operations | undefined;
   readonly #stopping = new AbortController();
 
   constructor(
@@ -71,6 +82,7 @@ export class Daemon {
       report: () => report?.(),
       expiries: () => credentialExpiries(this.#replicas.workspace(locations)),
     });
+    this.#operations = operations;
     await operations.start();
     try {
       const replica = await this.#replicas.open(
@@ -146,6 +158,13 @@ export class Daemon {
       await file.write();
       this.#log.info('stopped');
     }
+  }
+
+  /** Takes over what can be changed while it runs. Returns what needs a restart. */
+  reload(settings: Settings): readonly OptionName[] {
+    const changed = changedOptions(this.#settings, settings);
+    this.#operations?.reload(settings);
+    return changed.filter((name) => !RELOADABLE.has(name));
   }
 
   /** Finishes what is under way, within bounds, and ends `run`. */

@@ -52,7 +52,7 @@ export class Neighbour {
   }
 
   start(): void {
-    void this.#look().finally(() => {
+    void this.look().finally(() => {
       if (!this.#stopped)
         this.#cancel = this.#parts.clock.after(EVERY_MS, () => {
           this.start();
@@ -65,7 +65,8 @@ export class Neighbour {
     this.#cancel?.();
   }
 
-  async #look(): Promise<void> {
+  /** One look, without waiting for the next. */
+  async look(): Promise<void> {
     const { locations, url, clock, changed } = this.#parts;
     const config = locations.configFile === undefined ? undefined : readNeighbourConfig(locations.configFile, url);
     if (config === undefined) return;

@@ -1,5 +1,5 @@
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { RefusedKeys } from '@tokenmirror/cliproxy-client';
 
 const FILE = 'management-key-refused';
@@ -21,6 +21,7 @@ export class RefusedKeysFile implements RefusedKeys {
   }
 
   write(id: string): void {
+    mkdirSync(dirname(this.#path), { recursive: true, mode: 0o700 });
     writeFileSync(this.#path, `${id}\n`, { mode: 0o600 });
   }
 }

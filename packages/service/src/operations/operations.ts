@@ -22,10 +22,10 @@ const EXPIRIES_LAST_MS = 30_000;
 
 /** How an operator sees a daemon from outside: health, metrics, alarms and who is told of them. */
 export class Operations {
-  readonly #parts: OperationsParts;
+  #parts: OperationsParts;
   readonly #metrics: Metrics;
   readonly #server: HttpServer | undefined;
-  readonly #notifier: Notifier | undefined;
+  #notifier: Notifier | undefined;
   /** What is waited for before there is a report; and whether it is waited for so long that what there is has to do. */
   starting: Starting | undefined;
   isDegradedStart = false;
@@ -34,7 +34,7 @@ export class Operations {
   /** @throws TokenmirrorError OPTION_INVALID */
   constructor(parts: OperationsParts) {
     this.#parts = parts;
-    const { settings, clock, log, report } = parts;
+    const { settings, log, report } = parts;
     const alarms = (): Alarm[] => this.alarms;
     const health = (): Health => this.health;
     this.#metrics = new Metrics({ report, alarms, health, expiries: () => this.#credentialExpiries() });
@@ -45,18 +45,17 @@ export class Operations {
       listen === 'off'
         ? undefined
         : new HttpServer({ listen, token: settings['http-token'], log, redact, health, status, metrics: this.#metrics });
-    const url = settings['notify-url'];
-    if (url === undefined) return;
-    const format = settings['notify-format'];
-    this.#notifier = new Notifier({
-      url: new URL(url),
-      format: format === 'auto' ? (/(^|\.)slack\.com$/.test(new URL(url).hostname) ? 'slack' : 'json') : format,
-      replica: () => report()?.replica ?? 'starting',
-      alarms,
-      redact,
-      clock,
-      log,
-    });
+    this.#notifier = this.#notifierOf(settings);
+  }
+
+  /** Takes over what can be changed while it runs. */
+  reload(settings: Settings): void {
+    const before = this.#parts.settings;
+    this.#parts = { ...this.#parts, settings };
+    if (before['notify-url'] === settings['notify-url'] && before['notify-format'] === settings['notify-format']) return;
+    this.#notifier?.stop();
+    this.#notifier = this.#notifierOf(settings);
+    this.#notifier?.start();
   }
 
   get alarms(): Alarm[] {
@@ -86,6 +85,22 @@ export class Operations {
   async stop(): Promise<void> {
     this.#notifier?.stop();
     await this.#server?.stop();
+  }
+
+  #notifierOf(settings: Settings): Notifier | undefined {
+    const { 'notify-url': written, 'notify-format': format } = settings;
+    if (written === undefined) return undefined;
+    const { clock, log, report } = this.#parts;
+    const url = new URL(written);
+    return new Notifier({
+      url,
+      format: format === 'auto' ? (/(^|\.)slack\.com$/.test(url.hostname) ? 'slack' : 'json') : format,
+      replica: () => report()?.replica ?? 'starting',
+      alarms: () => this.alarms,
+      redact: redactionOf(settings),
+      clock,
+      log,
+    });
   }
 
   #credentialExpiries(): Promise<ReadonlyMap<string, number>> {

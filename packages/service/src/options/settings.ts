@@ -45,6 +45,11 @@ export function readSettings({ flags, environment, directory }: SettingsSources)
   return Object.fromEntries(settings) as Settings;
 }
 
+/** Options that differ, by name. */
+export function changedOptions(before: Settings, after: Settings): OptionName[] {
+  return OPTION_NAMES.filter((name) => JSON.stringify(before[name]) !== JSON.stringify(after[name]));
+}
+
 /** The known name that was probably meant. */
 export function closest(name: string, known: readonly string[]): string | undefined {
   const [best] = known.map((candidate) => ({ candidate, far: distance(name, candidate) })).sort((a, b) => a.far - b.far);
