@@ -4,4 +4,5 @@ export * from './gate.js';
 export * from './management-client.js';
 export * from './probe.js';
 export * from './refusal.js';
+export * from './resp.js';
 export * from './subscription.js';
