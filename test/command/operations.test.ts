@@ -95,6 +95,23 @@ describe('over HTTP', () => {
     taken.close();
   });
 
+  test('incident 16: a backup that cannot be written shows in the metrics, in the status, in the exit code, and to doctor', async () => {
+    const environment = { TOKENMIRROR_MIRRORS: `postgres://user:secret@127.0.0.1:${String(await freePort())}/none` };
+    const one = daemon(environment);
+    writeFileSync(join(one.authDir, NAME), credential());
+    await one.start();
+    await until('it shows in the metrics', async () => /tokenmirror_mirror_up\{mirror="[^"]*"\} 0/.test((await get('/metrics')).text));
+    const words = ['--json', '--workspace', workspace, '--store', pathToFileURL(store).href];
+    const status = await runCommand(['status', ...words], environment);
+    expect({ code: status.exitCode, ...(JSON.parse(status.stdout) as object) }).toMatchObject({ code: 1, mirrors: [{ reachable: false }] });
+    const doctor = await runCommand(['doctor', ...words], environment);
+    expect(doctor.exitCode).toBe(1);
+    expect(JSON.parse(doctor.stdout)).toContainEqual(
+      expect.objectContaining({ check: expect.stringMatching(/^mirror /), status: 'failed' }),
+    );
+    expect((await runCommand(['sync', ...words, '--state-dir', temporaryDirectory('operations-state')], environment)).exitCode).not.toBe(0);
+  });
+
   test('a workspace that is gone is not ready, and says what to do', async () => {
     const one = daemon({}, ['--sweep-interval', '1s']);
     writeFileSync(join(one.authDir, NAME), credential());

@@ -48,7 +48,7 @@ async function place(): Promise<{ workspace: string; store: string; args: string
   return { workspace, store, args };
 }
 
-test('the launchd agent starts a daemon that is restarted, with absolute paths and no secret', async () => {
+test('incident 17: the launchd agent starts a daemon that is restarted, with absolute paths and no secret', async () => {
   const { workspace, store, args } = await place();
   const agent = parse(await printed('launchd', args)) as unknown as {
     readonly ProgramArguments: readonly string[];

@@ -130,7 +130,7 @@ describe('an envelope', () => {
   const [key] = [parseKeys(first, 'a test').current];
   if (key === undefined) throw new Error('no key');
 
-  test('gives back any text, and only to the document, cluster and key that it was made for', () => {
+  test('incident 35: gives back any text, and only to the document, cluster and key that it was made for', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme' }), fc.constantFrom(KEY, CONFIG), (text, document) => {
         const envelope = readEnvelope(seal(text, key, { cluster: 'c', key: document }));
