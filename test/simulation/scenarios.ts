@@ -269,6 +269,78 @@ shared('a daemon that lost its state in the middle of a visit watches what it ha
   await rest();
 });
 
+scenario('a deletion during a visit wins, although 6.9 brings the file back with the answer', async () => {
+  await sharing('on', '6.9');
+  world.provider.provider.trouble.tokenDelayMs = 3000;
+  const host = await inRefresh();
+  world.deleteFile(host === one ? two : one, A);
+  await world.run(MINUTE);
+  world.provider.provider.trouble.tokenDelayMs = 0;
+  await rest();
+  equal(world.stored(A), undefined);
+  deepEqual([one.disk.read(A), two.disk.read(A)], [undefined, undefined]);
+});
+
+scenario(
+  'a setting that is changed while the proxy of a lone replica refreshes is not undone by the one with which the refresh began',
+  async () => {
+    world = new World({ seed: 5, custody: 'auto', flavour: '7.2' });
+    world.liveFor(12 * MINUTE);
+    one = world.addHost();
+    two = one;
+    world.start(one);
+    await world.run(2000);
+    world.login(one, A);
+    await world.run(5000);
+    world.edit(one, A);
+    await world.run(MINUTE);
+    world.provider.provider.trouble.tokenDelayMs = 20_000;
+    await inRefresh();
+    await world.run(500);
+    world.edit(one, A);
+    await world.run(2000);
+    const edited = fieldsAt(one)['note'];
+    world.provider.provider.trouble.tokenDelayMs = 0;
+    await world.run(MINUTE);
+    equal(rotations() > 0, true);
+    deepEqual([fieldsAt(one)['note'], world.stored(A)?.['note']], [edited, edited]);
+    await rest();
+  },
+);
+
+shared(
+  'a proxy that was frozen between opening its file and writing it writes the new grant into a file that was replaced since',
+  async () => {
+    const host = await inRefresh();
+    const { proxy } = host;
+    ok(proxy !== undefined);
+    for (let n = 0; n < 1_000_000 && host.disk.read(A) !== ''; n += 1) await world.run(0.02);
+    equal(host.disk.read(A), '');
+    proxy.process.isFrozen = true;
+    await world.run(4 * MINUTE);
+    equal(isSealed(host), true);
+    proxy.process.thaw();
+    await world.run(MINUTE);
+    equal(world.provider.provider.isCurrent(token()), true);
+    await rest();
+    equal(world.provider.provider.counts.reuses, 0);
+  },
+);
+
+shared('two logins while the network is apart: the later one counts, and the other is sealed too', async () => {
+  one.weather.isCut = true;
+  world.login(one, A);
+  await world.run(5000);
+  world.login(two, A);
+  await world.run(5000);
+  const later = token();
+  one.weather.isCut = false;
+  await world.run(5 * MINUTE);
+  equal(token(), later);
+  deepEqual([isSealed(one), isSealed(two)], [true, true]);
+  await rest();
+});
+
 shared('an edit during a visit survives it', async () => {
   const host = await inRefresh();
   world.edit(host === one ? two : one, A);

@@ -19,6 +19,7 @@ const QUIET_MS = 1500;
 const SETTLE_MS = 1000;
 const TIMES_SETTLE_MS = 50;
 const KEPT_MS = 180_000;
+const ORPHANED_MS = 3_600_000;
 
 /** The workspace of a daemon on a simulated disk, with the steps of the real one: read; verify, then rename. */
 export class SimWorkspace implements Workspace {
@@ -139,7 +140,7 @@ export class SimWorkspace implements Workspace {
 
   #expire(): void {
     const now = this.#process.clock.monotonic();
-    const rest = this.#disk.kept.filter(({ since, inode, known }) => now - since < KEPT_MS || (inode.text !== '' && inode.text !== known));
+    const rest = this.#disk.kept.filter(({ since, inode, known }) => now - since < (inode.text === known && inode.text !== '' ? KEPT_MS : ORPHANED_MS));
     this.#disk.kept.splice(0, this.#disk.kept.length, ...rest);
   }
 }

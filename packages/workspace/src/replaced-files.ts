@@ -6,7 +6,7 @@ import { hasCode } from '@tokenmirror/files';
 
 /** CLIProxyAPI may hold a file open for this long while it is replaced: a refresh may pause for 30 s and is over 93 s later; and a claim is held for 150 s. */
 const KEPT_MS = 180_000;
-/** What was written late and belongs to no document that anybody looks at is let go after this. */
+/** What was written late and belongs to no document that anybody looks at is let go after this, and what was opened and never written. */
 const ORPHANED_MS = 3_600_000;
 const NAME = /^(\.tokenmirror-[0-9a-f]{16})-([0-9a-f]{16})-[0-9a-f]{8}\.replaced$/;
 
@@ -134,10 +134,10 @@ export class ReplacedFiles {
   }
 }
 
-/** Also true for one that is gone. */
+/** Also true for one that is gone. An empty one was opened to be written: whoever did that may have been frozen since. */
 function isAsKnown({ path, known }: Kept): boolean {
   const content = read(path);
-  return content === undefined || shortHash(content) === known;
+  return content === undefined || (content.length > 0 && shortHash(content) === known);
 }
 
 function idOf(path: string): string {

@@ -92,3 +92,16 @@ test('what nobody takes stays for an hour', async () => {
   await workspace.scan();
   expect(kept()).toEqual([]);
 });
+
+test('a file that was opened to be written, and replaced while its writer was frozen, is kept for an hour', async () => {
+  const descriptor = openSync(join(authDir, 'c.json'), 'w');
+  await workspace.write(KEY, NEW, '');
+  clock.elapsed += 1_800_000;
+  await workspace.scan();
+  workspace.release();
+  expect(kept()).toHaveLength(1);
+  expect(await late()).toEqual([]);
+  writeSync(descriptor, LATE, 0);
+  closeSync(descriptor);
+  expect(await late()).toEqual([LATE]);
+});

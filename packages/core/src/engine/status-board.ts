@@ -9,6 +9,8 @@ export interface Refusal {
   readonly reason: string;
 }
 
+type Counted = ActedKind | 'conflicts' | 'forks' | 'refused';
+
 export interface EngineStatus {
   /** `in sync`; `working`; or degraded, with the reasons in the other fields. */
   readonly state: 'starting' | 'in sync' | 'working' | 'degraded';
@@ -22,7 +24,8 @@ export interface EngineStatus {
   readonly frozenDeletions: readonly DocumentKey[];
   readonly loginDue: readonly DocumentKey[];
   readonly refusals: readonly Refusal[];
-  readonly counts: Readonly<Record<ActedKind | 'conflicts', number>>;
+  /** What was done; `conflicts` are merges in which a value lost, `forks` those in which a grant did, `refused` documents that could not be replicated. */
+  readonly counts: Readonly<Record<Counted, number>>;
 }
 
 /** Keeps what is true now, and passes on only what is new: a state that goes on is told once. */
@@ -31,7 +34,7 @@ export class StatusBoard {
   readonly #emit: (event: EngineEvent) => void;
   readonly #refusals = new Map<string, Refusal>();
   readonly #loginDue = new Set<DocumentKey>();
-  readonly #counts: Record<ActedKind | 'conflicts', number> = {
+  readonly #counts: Record<Counted, number> = {
     pull: 0,
     push: 0,
     merge: 0,
@@ -39,6 +42,8 @@ export class StatusBoard {
     'delete-local': 0,
     'delete-remote': 0,
     conflicts: 0,
+    forks: 0,
+    refused: 0,
   };
   #outage: { since: number; startedAt: number; reason: string; remedy: string } | undefined;
   #missing = false;
@@ -117,6 +122,7 @@ export class StatusBoard {
       case 'acted':
         this.#counts[event.action] += 1;
         if (event.conflicts.length > 0) this.#counts.conflicts += 1;
+        if (event.conflicts.includes('grant')) this.#counts.forks += 1;
         this.#loginDue.delete(event.key);
         return true;
       case 'refused':
@@ -145,6 +151,7 @@ export class StatusBoard {
   #refuse(id: string, refusal: Refusal): boolean {
     const before = this.#refusals.get(id);
     this.#refusals.set(id, refusal);
+    if (before?.reason !== refusal.reason) this.#counts.refused += 1;
     return before?.reason !== refusal.reason;
   }
 
