@@ -140,7 +140,9 @@ export class SimWorkspace implements Workspace {
 
   #expire(): void {
     const now = this.#process.clock.monotonic();
-    const rest = this.#disk.kept.filter(({ since, inode, known }) => now - since < (inode.text === known && inode.text !== '' ? KEPT_MS : ORPHANED_MS));
+    const rest = this.#disk.kept.filter(
+      ({ since, inode, known }) => now - since < (inode.text === known && inode.text !== '' ? KEPT_MS : ORPHANED_MS),
+    );
     this.#disk.kept.splice(0, this.#disk.kept.length, ...rest);
   }
 }

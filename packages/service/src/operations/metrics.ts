@@ -74,7 +74,12 @@ export class Metrics {
     this.#set('last_sync_timestamp_seconds', 'When everything was settled last', (engine.lastSync ?? 0) / 1000);
     this.#set('authority_up', '0 while the authority is out of reach', engine.outage === undefined ? 1 : 0);
     for (const [action, count] of Object.entries(engine.counts))
-      this.#set('actions_total', 'What was done with documents; conflicts are merges in which a value lost, forks those in which a grant did', count, { action });
+      this.#set(
+        'actions_total',
+        'What was done with documents; conflicts are merges in which a value lost, forks those in which a grant did',
+        count,
+        { action },
+      );
     for (const side of ['workspace', 'store'])
       this.#set(
         'refused_documents',
