@@ -1,5 +1,5 @@
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import { parse } from 'plist';
@@ -93,6 +93,37 @@ describe.each(['systemd-user', 'systemd-system'])('the unit for %s', (kind) => {
       complaints: [],
     });
   });
+});
+
+test('what this shell sets goes into a private file, and nothing of it into the unit; uninstalling takes the unit away', async () => {
+  const home = temporaryDirectory('agent-home');
+  const bin = temporaryDirectory('agent-bin');
+  writeFileSync(join(bin, 'systemctl'), '#!/bin/sh\necho "$@" >> "$HOME/asked"\n', { mode: 0o755 });
+  const workspace = temporaryDirectory('agent-workspace');
+  const environment = {
+    HOME: home,
+    PATH: `${bin}:/usr/bin:/bin`,
+    PGSTORE_DSN: 'postgres://user:pass"word-of-tests@127.0.0.1:1/none',
+    TOKENMIRROR_POLL_INTERVAL: '11s',
+  };
+  if (process.platform !== 'linux') return;
+  const installed = await runCommand(
+    ['service', 'install', '--workspace', workspace, '--mirrors', 's3://key:secret-of-tests@bucket'],
+    environment,
+  );
+  expect(installed).toMatchObject({ exitCode: 0, stderr: '' });
+  const unit = readFileSync(join(home, '.config/systemd/user/tokenmirror.service'), 'utf8');
+  const file = join(home, '.config/tokenmirror/environment');
+  for (const secret of ['word-of-tests', 'secret-of-tests']) expect(unit + installed.stdout).not.toContain(secret);
+  expect(unit).toContain(`EnvironmentFile=-${file}`);
+  expect(statSync(file).mode & 0o777).toBe(0o600);
+  const lines = readFileSync(file, 'utf8').split('\n');
+  expect(lines).toContain(`PGSTORE_DSN='${environment.PGSTORE_DSN}'`);
+  expect(lines).toContain("TOKENMIRROR_MIRRORS='s3://key:secret-of-tests@bucket'");
+  expect(lines).toContain("TOKENMIRROR_POLL_INTERVAL='11s'");
+  expect(readFileSync(join(home, 'asked'), 'utf8')).toContain('--user enable --now tokenmirror.service');
+  expect((await runCommand(['service', 'uninstall'], environment)).exitCode).toBe(0);
+  expect(existsSync(join(home, '.config/systemd/user/tokenmirror.service'))).toBe(false);
 });
 
 test('secrets come from a file that the agent names', async () => {

@@ -12,14 +12,17 @@ export interface ManagementTarget {
 
 /** Remembers over restarts which key was refused: a daemon that is restarted again and again would be banned else. */
 export interface RefusedKeys {
-  read(): string | undefined;
-  write(id: string): void;
+  has(id: string): boolean;
+  /** Never fails. */
+  add(id: string): void;
 }
 
 /** Decides whether CLIProxyAPI may be asked at all. Every failure counts, over HTTP and RESP alike, so all calls of a process pass one gate. */
 export class Gate {
   readonly #clock: Clock;
   readonly #memory: RefusedKeys;
+  /** The key that was taken last. */
+  #proven: string | undefined;
   #closedUntil: { readonly refusal: Refusal; readonly until: number } | undefined;
 
   constructor(clock: Clock, memory: RefusedKeys) {
@@ -29,22 +32,28 @@ export class Gate {
 
   /** Why nothing may be asked now, or `undefined`. */
   closed(target: ManagementTarget): Refusal | undefined {
-    if (this.#memory.read() === idOf(target)) return { kind: 'wrong-key' };
+    if (this.#memory.has(idOf(target))) return { kind: 'wrong-key' };
     if (this.#closedUntil === undefined || this.#clock.monotonic() >= this.#closedUntil.until) return undefined;
     return this.#closedUntil.refusal;
   }
 
   /** Takes note of how the target answered. */
   note(target: ManagementTarget, refusal: Refusal | undefined): void {
-    if (refusal?.kind === 'wrong-key') this.#memory.write(idOf(target));
+    if (refusal === undefined) this.#proven = idOf(target);
+    if (refusal?.kind === 'wrong-key') this.#memory.add(idOf(target));
     if (refusal?.kind === 'banned')
       this.#closedUntil = { refusal, until: this.#clock.monotonic() + Math.max(0, refusal.until - this.#clock.now()) };
+  }
+
+  /** True for a key that was taken before: an attempt with it costs nothing. */
+  isProven(target: ManagementTarget): boolean {
+    return this.#proven === idOf(target);
   }
 
   /** What a refusal means that came with 401 or 403, over HTTP or RESP, by its text. */
   refusalIn(text: string): Refusal | undefined {
     if (/banned/i.test(text)) return { kind: 'banned', until: this.#clock.now() + banIn(text) };
-    if (/remote management/i.test(text)) return { kind: 'not-local' };
+    if (/remote management disabled/i.test(text)) return { kind: 'not-local' };
     if (/(invalid|missing|wrong).*key|wrongpass/i.test(text)) return { kind: 'wrong-key' };
     return undefined;
   }

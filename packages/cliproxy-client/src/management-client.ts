@@ -89,7 +89,7 @@ export class ManagementClient {
     try {
       return await this.#send(target, call);
     } catch (error) {
-      if (call.method !== 'GET') return unreachable(error);
+      if (call.method !== 'GET' || !this.gate.isProven(target)) return unreachable(error);
       return this.#send(target, call).catch(unreachable);
     }
   }

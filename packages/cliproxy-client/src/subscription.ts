@@ -45,7 +45,11 @@ export class Subscription {
 
   start(): void {
     this.#state = 'connecting';
-    void this.#parts.client.inTurn(() => this.#enter());
+    this.#parts.client
+      .inTurn(() => this.#enter())
+      .catch(() => {
+        this.#again('connecting', LOOK_MS);
+      });
   }
 
   async #enter(): Promise<void> {
@@ -94,6 +98,7 @@ export class Subscription {
           }
         }
       } catch {
+        this.#state = 'absent';
         socket.destroy();
       }
     });

@@ -1,6 +1,7 @@
 import {
   readDocumentKey,
   TokenmirrorError,
+  UNREADABLE,
   type Change,
   type ClusterIdentity,
   type Cursor,
@@ -15,9 +16,6 @@ import {
 } from '@tokenmirror/core';
 import { readEnvelope, seal, unseal } from './envelope.js';
 import type { Keyring } from './keyring.js';
-
-/** What a content is read as that was changed or moved by somebody: no document. */
-const UNUSABLE = ']';
 
 /** Under which key a document stands in the store; `undefined` for plain text. */
 export type EncryptedUnder = string | undefined;
@@ -93,7 +91,7 @@ export class EncryptedStore implements TokenStore {
       versions: (key) => history.versions(key),
       content: async (key, id) => {
         const content = await history.content(key, id);
-        return content === undefined ? undefined : this.#plain(key, content);
+        return content === undefined ? undefined : this.#ofThePast(key, content);
       },
       archive: async (key, content, reason, author) => {
         if (!(await this.#isKept(history, key, content, reason))) await history.archive(key, this.#sealed(key, content), reason, author);
@@ -107,9 +105,17 @@ export class EncryptedStore implements TokenStore {
     const alike = (await history.versions(key)).filter((version) => version.reason === reason);
     for (const { id } of alike) {
       const kept = await history.content(key, id);
-      if (kept !== undefined && this.#plain(key, kept) === content) return true;
+      if (kept !== undefined && this.#ofThePast(key, kept) === content) return true;
     }
     return false;
+  }
+
+  /** A kept version. `undefined` where its key was taken away since: it counts as one that is not kept any more. */
+  #ofThePast(key: DocumentKey, content: string): string | undefined {
+    const envelope = readEnvelope(content);
+    if (envelope !== undefined && this.#keys.find(envelope.keyId) === undefined) return undefined;
+    const plain = this.#plain(key, content);
+    return plain === UNREADABLE ? undefined : plain;
   }
 
   #sealed(key: StoreKey, content: string): string {
@@ -132,7 +138,7 @@ export class EncryptedStore implements TokenStore {
           ? 'Set encryption-keys or encryption-key-file.'
           : `It has: ${this.#keys.ids.join(', ')}. Add the missing one behind them.`,
       );
-    return unseal(envelope, found, { cluster: this.#cluster, key: document }) ?? UNUSABLE;
+    return unseal(envelope, found, { cluster: this.#cluster, key: document }) ?? UNREADABLE;
   }
 }
 

@@ -38,6 +38,8 @@ export function readEnvelope(content: string): Envelope | undefined {
   if (!text.includes(FIELD)) return undefined;
   try {
     const found = (JSON.parse(text) as Record<string, { version?: unknown; key?: unknown; data?: unknown } | undefined>)[FIELD];
+    if (typeof found?.version === 'number' && found.version > VERSION)
+      return { keyId: `of a newer format (${String(found.version)})`, data: Buffer.alloc(0) };
     if (found?.version !== VERSION || typeof found.key !== 'string' || typeof found.data !== 'string') return undefined;
     return { keyId: found.key, data: Buffer.from(found.data, 'base64') };
   } catch {

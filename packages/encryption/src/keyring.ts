@@ -10,17 +10,22 @@ export interface EncryptionKey {
   readonly secret: Buffer;
 }
 
+/** In the place of the first key: everything is decrypted, and nothing encrypted, as long as other replicas do not have the key yet. */
+const NONE = 'none';
+
 /** The keys that this replica has: the first one encrypts, all of them decrypt. */
 export class Keyring {
   readonly #keys: readonly EncryptionKey[];
+  readonly #encrypts: boolean;
 
-  constructor(keys: readonly EncryptionKey[]) {
+  constructor(keys: readonly EncryptionKey[], encrypts = true) {
     this.#keys = keys;
+    this.#encrypts = encrypts;
   }
 
   /** `undefined` where nothing is to be encrypted. */
   get current(): EncryptionKey | undefined {
-    return this.#keys[0];
+    return this.#encrypts ? this.#keys[0] : undefined;
   }
 
   find(id: string): EncryptionKey | undefined {
@@ -32,14 +37,15 @@ export class Keyring {
   }
 }
 
-/** Reads `id:base64` words, separated by commas, blanks or line ends; lines that begin with # are comments. @throws TokenmirrorError OPTION_INVALID, without what was given */
+/** Reads `id:base64` words, separated by commas, blanks or line ends; lines that begin with # are comments; `none` in front encrypts nothing. @throws TokenmirrorError OPTION_INVALID, without what was given */
 export function parseKeys(text: string, where: string): Keyring {
   const words = text
     .split('\n')
     .filter((line) => !line.trim().startsWith('#'))
     .flatMap((line) => line.split(/[\s,]+/))
     .filter((word) => word !== '');
-  const keys = words.map((word, n): EncryptionKey => {
+  const encrypts = words[0] !== NONE;
+  const keys = (encrypts ? words : words.slice(1)).map((word, n): EncryptionKey => {
     const [, id, encoded] = /^([A-Za-z0-9._-]{1,40}):([A-Za-z0-9+/_-]+={0,2})$/.exec(word) ?? [];
     const secret = Buffer.from(encoded ?? '', 'base64');
     if (id !== undefined && secret.length === KEY_BYTES) return { id: `${id}~${checkOf(secret)}`, secret };
@@ -52,7 +58,7 @@ export function parseKeys(text: string, where: string): Keyring {
   const twice = keys.find(({ id }, n) => keys.findIndex((other) => nameOf(other) === nameOf({ id })) !== n);
   if (twice !== undefined)
     throw new TokenmirrorError('OPTION_INVALID', `the key ${nameOf(twice)} stands twice in ${where}`, 'Give every key its own name.');
-  return new Keyring(keys);
+  return new Keyring(keys, encrypts);
 }
 
 function nameOf({ id }: Pick<EncryptionKey, 'id'>): string {

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import type { DocumentKey, TokenStore } from '@tokenmirror/core';
+import { readDocument, UNREADABLE, type DocumentKey, type TokenStore } from '@tokenmirror/core';
 import { describeConformance } from '@tokenmirror/store-conformance';
 import { FilesystemStore } from '@tokenmirror/store-filesystem';
 import { cleanTemporaryDirectories, temporaryDirectory } from '@tokenmirror/testkit';
@@ -87,6 +87,49 @@ describe('an encrypted store', () => {
     await after.close();
   });
 
+  test('goes on when an old key was taken away, without the versions that stand under it', async () => {
+    const directory = temporaryDirectory('encrypted');
+    const before = await opened(directory, first);
+    await put(before, KEY, CONTENT);
+    await before.history?.archive(KEY, CONTENT, 'lost a merge', 'test');
+    await before.close();
+    const rotating = await opened(directory, `${second},${first}`);
+    await put(rotating, KEY, CONTENT);
+    await rotating.close();
+    const after = await opened(directory, second);
+    await after.history?.archive(KEY, CONTENT, 'lost a merge', 'test');
+    const versions = (await after.history?.versions(KEY)) ?? [];
+    const contents = await Promise.all(versions.map(async ({ id }) => after.history?.content(KEY, id)));
+    expect(contents).toContain(CONTENT);
+    expect(contents).toContain(undefined);
+    await after.close();
+  });
+
+  test('with `none` in front decrypts and does not encrypt, while other replicas get the key', async () => {
+    const directory = temporaryDirectory('encrypted');
+    const store = await opened(directory, `none,${first}`);
+    await put(store, KEY, CONTENT);
+    expect((await store.encryptedUnder([KEY])).get(KEY)).toBeUndefined();
+    await store.close();
+    const next = await opened(directory, first);
+    await put(next, KEY, CONTENT);
+    await next.close();
+    const other = await opened(directory, `none,${first}`);
+    expect(await contentOf(other, KEY)).toBe(CONTENT);
+    await other.close();
+  });
+
+  test('of a newer format is refused, not overwritten', async () => {
+    const directory = temporaryDirectory('encrypted');
+    const raw = new FilesystemStore({ directory });
+    await raw.open('create');
+    await put(raw, KEY, JSON.stringify({ tokenmirror_encrypted: { version: 2, key: 'x', data: '' } }));
+    await raw.close();
+    const store = await opened(directory, first);
+    await expect(store.read([KEY])).rejects.toMatchObject({ code: 'ENCRYPTION_KEY' });
+    await store.close();
+  });
+
   test('is refused with a clear error where the key is missing, another one of that name, or there is none', async () => {
     const directory = temporaryDirectory('encrypted');
     const store = await opened(directory, first);
@@ -109,7 +152,9 @@ describe('an encrypted store', () => {
     await raw.open('create');
     const moved = await contentOf(raw, other);
     await put(raw, KEY, moved ?? '');
-    expect(await contentOf(store, KEY)).toBe(']');
+    expect(await contentOf(store, KEY)).toBe(UNREADABLE);
+    expect(readDocument(KEY, UNREADABLE)).toMatchObject({ state: 'refused', malformed: false });
+    expect(readDocument(CONFIG, UNREADABLE)).toMatchObject({ state: 'refused', malformed: false });
     expect(await contentOf(store, other)).toBe(CONTENT);
     for (const each of [store, raw]) await each.close();
   });

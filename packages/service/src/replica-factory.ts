@@ -185,12 +185,13 @@ export class ReplicaFactory {
   }
 
   /**
-   * Writes what a mirror has, without refresh tokens, where the workspace has nothing: for a start while the authority is out of reach. The first mirror that answers is taken.
+   * Writes what a mirror has, without refresh tokens, into a workspace that is new and empty: for a start while the authority is out of reach. The first mirror that answers is taken.
    * Returns how many documents were written.
    */
   async fillFromMirror(): Promise<number> {
     const locations = this.locations();
     const workspace = this.workspace(locations);
+    if (workspace.replicaId !== undefined || (await hasCredential(workspace))) return 0;
     for (const { store } of await this.mirrors(await this.authority(locations), locations)) {
       try {
         return await fillWorkspace(workspace, store, this.sealedLens, this.#settings['max-document-size']);
@@ -201,6 +202,11 @@ export class ReplicaFactory {
       }
     }
     return 0;
+  }
+
+  /** True when CLIProxyAPI finds credentials in the workspace. */
+  async canServe(): Promise<boolean> {
+    return hasCredential(this.workspace());
   }
 
   /** What a peer directory shows of the store, and every workspace of a cluster that shares its credentials. */

@@ -30,7 +30,7 @@ export async function rotate(command: Command): Promise<number> {
   else
     for (const { place, rewritten, left } of places) {
       print(`${place}: ${String(rewritten)} documents were written anew.`);
-      for (const name of left) print(`  ${name} changed meanwhile; run it again.`);
+      for (const name of left) print(`  ${name} changed meanwhile, or cannot be decrypted; run it again, and see what the status says.`);
     }
   return places.every(({ left }) => left.length === 0) ? 0 : EXIT_ATTENTION;
 }

@@ -1,10 +1,11 @@
-import { realpathSync } from 'node:fs';
+import { readFileSync, realpathSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import {
   agentKindOf,
   agentPlaces,
+  environmentOf,
   installAgent,
   OPTION_NAMES,
   optionSpec,
@@ -13,23 +14,33 @@ import {
   showAgent,
   uninstallAgent,
   type AgentHost,
+  type AgentKind,
   type AgentOptions,
   type AgentPlaces,
   type OptionName,
 } from '@tokenmirror/service';
 import { camelCase, invoke, print } from '../context.js';
 
+/** With sudo, the daemon of the whole system runs as the user who called it: the credentials are theirs. */
 function thisHost(): AgentHost {
   const { uid, username } = userInfo();
+  const caller = uid === 0 ? process.env['SUDO_USER'] : undefined;
   return {
     platform: process.platform,
-    home: homedir(),
+    home: caller === undefined ? homedir() : homeOf(caller),
     uid,
-    user: username,
+    user: caller ?? username,
     node: process.execPath,
     directory: process.cwd(),
     command: realpathSync(process.argv[1] ?? ''),
   };
+}
+
+function homeOf(user: string): string {
+  const line = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .find((each) => each.startsWith(`${user}:`));
+  return line?.split(':')[5] ?? homedir();
 }
 
 export async function install(command: Command): Promise<number> {
@@ -45,16 +56,19 @@ export async function install(command: Command): Promise<number> {
     process.stdout.write(plan.text);
     return 0;
   }
-  await installAgent(plan);
+  const variables = givenVariables(command);
+  await installAgent(plan, variables);
   print(`Wrote ${plan.places.file} and started it.`);
-  print(`Secrets (PGSTORE_DSN and the like) belong into ${plan.places.environmentFile}, mode 0600, one NAME=value a line.`);
+  const names = Object.keys(variables);
+  if (names.length > 0) print(`What this shell sets (${names.join(', ')}) went into ${plan.places.environmentFile}, mode 0600.`);
+  print(`Further secrets belong there too, one NAME=value a line.`);
   print('See how it is with `tokenmirror service status` and `tokenmirror status`.');
   return 0;
 }
 
 export async function uninstall(command: Command): Promise<number> {
   const places = placesOf(command);
-  const wasThere = await uninstallAgent(places);
+  const wasThere = await uninstallAgent(kindOf(command), places);
   print(wasThere ? `Stopped it and removed ${places.file}.` : `Nothing is installed: there is no ${places.file}.`);
   if (wasThere) {
     print(
@@ -73,10 +87,14 @@ export function logs(command: Command): Promise<number> {
   return Promise.resolve(showAgent(placesOf(command).logs));
 }
 
-function placesOf(command: Command): AgentPlaces {
-  const host = thisHost();
+function kindOf(command: Command): AgentKind {
   const { system } = command.opts<{ system?: true }>();
-  return agentPlaces(agentKindOf(host, system === true), host.home, host.uid);
+  return agentKindOf(thisHost(), system === true);
+}
+
+function placesOf(command: Command): AgentPlaces {
+  const { home, uid } = thisHost();
+  return agentPlaces(kindOf(command), home, uid);
 }
 
 /** The options as they were given on this command line; a service manager gets the same. */
@@ -86,7 +104,7 @@ function givenOptions(command: Command): AgentOptions {
     OPTION_NAMES.flatMap((name): (readonly [OptionName, string | true])[] => {
       const value = given[camelCase(name)];
       if (value === true) return [[name, value]];
-      return typeof value === 'string' ? [[name, absolute(name, value)]] : [];
+      return typeof value === 'string' && !holdsPassword(value) ? [[name, absolute(name, value)]] : [];
     }),
   );
 }
@@ -97,4 +115,24 @@ function absolute(name: OptionName, value: string): string {
   const one = (path: string): string => (path.startsWith('~') ? path : resolve(path.trim()));
   if (type === 'path') return one(value);
   return type === 'paths' ? value.split(',').map(one).join(',') : value;
+}
+
+/** What the daemon needs and must not stand in its definition: options from this shell's environment, and addresses with a password in them. */
+function givenVariables(command: Command): Readonly<Record<string, string>> {
+  const given = command.opts<Record<string, unknown>>();
+  return Object.fromEntries(
+    OPTION_NAMES.flatMap((name): [string, string][] => {
+      const flag = given[camelCase(name)];
+      const [own = ''] = environmentOf(name);
+      if (flag !== undefined) return typeof flag === 'string' && holdsPassword(flag) ? [[own, flag]] : [];
+      const set = environmentOf(name).find((variable) => (process.env[variable] ?? '') !== '');
+      const value = set === undefined ? undefined : process.env[set];
+      return set === undefined || value === undefined ? [] : [[set, absolute(name, value)]];
+    }),
+  );
+}
+
+/** True for an address with a user's password in it. */
+function holdsPassword(value: string): boolean {
+  return /:\/\/[^/\s@]*:[^/\s@]+@/.test(value);
 }

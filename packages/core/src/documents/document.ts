@@ -29,6 +29,9 @@ export type Reading =
 /** Default for the largest document, in bytes. */
 export const DEFAULT_MAX_DOCUMENT_BYTES = 1024 * 1024;
 
+/** What a store hands over for a content that it cannot make out, and that must not be overwritten: it is there, and may be readable for others. */
+export const UNREADABLE = '\0unreadable';
+
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
 /** Reads the content of a document from bytes of unknown origin. */
@@ -41,6 +44,7 @@ export function readDocument(key: DocumentKey, content: Uint8Array | string, max
   } catch {
     return refused('it is not valid UTF-8');
   }
+  if (text === UNREADABLE) return refused('it cannot be decrypted: it was changed or moved, or the cluster lost its identity');
   if (text.trim() === '') return { state: 'blank', reason: 'it is empty' };
   return key === CONFIG_KEY ? readConfigDocument(text) : readCredential(text);
 }

@@ -17,7 +17,7 @@ export function systemdUnit(agent: AgentDefinition, scope: 'user' | 'system'): s
     `ExecStart=${argumentsOf(agent).map(quoted).join(' ')}`,
     `WorkingDirectory=${pathText(workingDirectory)}`,
     `Environment=${quoted(`HOME=${home}`)} ${quoted(`PATH=${join(node, '..')}:/usr/local/bin:/usr/bin:/bin`)}`,
-    `Environment=${quoted(`TOKENMIRROR_ENVIRONMENT_FILE=${environmentFile}`)}`,
+    `EnvironmentFile=-${pathText(environmentFile)}`,
     ...(user === undefined ? [] : [`User=${user}`]),
     'Restart=always',
     'RestartSec=5',
@@ -28,7 +28,7 @@ export function systemdUnit(agent: AgentDefinition, scope: 'user' | 'system'): s
     'LockPersonality=yes',
     'RestrictRealtime=yes',
     'RestrictSUIDSGID=yes',
-    'RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX',
+    'RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK',
     'SystemCallArchitectures=native',
     ...(scope === 'user'
       ? []
@@ -39,7 +39,7 @@ export function systemdUnit(agent: AgentDefinition, scope: 'user' | 'system'): s
           'ProtectKernelTunables=yes',
           'ProtectKernelModules=yes',
           'ProtectControlGroups=yes',
-          'CapabilityBoundingSet=',
+          ...(user === 'root' ? [] : ['CapabilityBoundingSet=']),
         ]),
     '',
     '[Install]',

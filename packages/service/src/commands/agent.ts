@@ -1,4 +1,5 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { spawnSync } from 'node:child_process';
@@ -9,6 +10,9 @@ import { agentPlaces, type AgentPlaces } from '../agent/agent-places.js';
 import { launchdPlist } from '../agent/launchd.js';
 import { systemdUnit } from '../agent/systemd.js';
 import type { ReplicaFactory } from '../replica-factory.js';
+
+/** How long a daemon may take to end. */
+const STOP_MS = 20_000;
 
 /** What a service manager has to know of the process that asks. */
 export interface AgentHost {
@@ -59,20 +63,51 @@ export function planAgent(replicas: ReplicaFactory, host: AgentHost, kind: Agent
   return { kind, places, text };
 }
 
-/** Writes the file and starts the daemon. @throws TokenmirrorError SERVICE_FAILED */
-export async function installAgent({ places, text }: AgentPlan): Promise<void> {
-  for (const directory of [dirname(places.file), places.logDirectory, dirname(places.environmentFile)])
+/** Writes the file, and the variables into one that only this user can read, and starts the daemon. @throws TokenmirrorError SERVICE_FAILED */
+export async function installAgent({ kind, places, text }: AgentPlan, variables: Readonly<Record<string, string>>): Promise<void> {
+  for (const directory of [dirname(places.file), dirname(places.environmentFile), ...(kind === 'launchd' ? [places.logDirectory] : [])])
     await mkdir(directory, { recursive: true, mode: 0o700 });
-  if (existsSync(places.file)) for (const command of places.stop) run(command, 'ignore');
+  if (Object.keys(variables).length > 0)
+    await replaceFile(places.environmentFile, mergedVariables(await textOf(places.environmentFile), variables));
+  if (existsSync(places.file)) await stopAgent(kind, places);
   await replaceFile(places.file, text);
   for (const command of places.start) run(command);
 }
 
-/** Stops the daemon and removes the file. Returns whether there was one. @throws TokenmirrorError SERVICE_FAILED */
-export async function uninstallAgent(places: AgentPlaces): Promise<boolean> {
-  if (!existsSync(places.file)) return false;
+/** Lines of `NAME=value`, the given ones in the place of those of the same name. */
+export function mergedVariables(before: string, variables: Readonly<Record<string, string>>): string {
+  const kept = before.split('\n').filter((line) => line !== '' && !Object.hasOwn(variables, line.split('=')[0] ?? ''));
+  const added = Object.entries(variables).map(([name, value]) => `${name}=${quoted(value)}`);
+  return `${[...kept, ...added].join('\n')}\n`;
+}
+
+/** As systemd and dotenv read it alike: what stands between single quotes is taken as it is. */
+function quoted(value: string): string {
+  return value.includes("'") ? `"${value}"` : `'${value}'`;
+}
+
+async function textOf(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  });
+}
+
+/** launchd answers before the daemon has ended, and takes no new one until then. */
+async function stopAgent(kind: AgentKind, places: AgentPlaces): Promise<void> {
   for (const command of places.stop) run(command, 'ignore');
+  if (kind !== 'launchd') return;
+  const [program = '', ...args] = places.show;
+  const end = performance.now() + STOP_MS;
+  while (performance.now() < end && spawnSync(program, args, { stdio: 'ignore' }).status === 0) await delay(200);
+}
+
+/** Stops the daemon and removes the file. Returns whether there was one. */
+export async function uninstallAgent(kind: AgentKind, places: AgentPlaces): Promise<boolean> {
+  if (!existsSync(places.file)) return false;
+  await stopAgent(kind, places);
   await rm(places.file, { force: true });
+  if (kind !== 'launchd') run(places.start[0] ?? [], 'ignore');
   return true;
 }
 

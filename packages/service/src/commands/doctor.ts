@@ -1,8 +1,8 @@
 import { ManagementClient } from '@tokenmirror/cliproxy-client';
-import { silentLog } from '@tokenmirror/core';
+import { messageOf, silentLog, TokenmirrorError } from '@tokenmirror/core';
 import { lockOwner } from '@tokenmirror/files';
 import { readReport } from '../daemon/status-file.js';
-import { attention, ok, type Finding } from '../doctor/finding.js';
+import { attention, failed, ok, type Finding } from '../doctor/finding.js';
 import { checkManagement, checkNeighbour, checkOwnStores } from '../doctor/neighbour-checks.js';
 import { checkStore } from '../doctor/store-checks.js';
 import { checkCredentials, checkRights, checkWatches } from '../doctor/workspace-checks.js';
@@ -23,14 +23,21 @@ export async function doctor(replicas: ReplicaFactory, settings: Settings, versi
     ok('program', `Tokenmirror ${version} on Node ${process.versions.node}, ${process.platform}`),
     ...checkRights(locations),
   ];
-  findings.push(...(await checkCredentials(workspace, locations)));
-  const files = workspace.presence() === 'missing' ? 0 : (await workspace.scan()).files.length;
-  findings.push(checkWatches(files));
-
-  const store = await replicas.authority(locations);
-  const mirrors = await replicas.mirrors(store, locations);
-  findings.push(...(await checkStore(store, 'authority')));
-  for (const { name, store: mirror } of mirrors) findings.push(...(await checkStore(mirror, `mirror ${name}`)));
+  findings.push(...(await attempt('credentials', () => checkCredentials(workspace, locations))));
+  findings.push(
+    ...(await attempt('file watches', async () => [
+      checkWatches(workspace.presence() === 'missing' ? 0 : (await workspace.scan()).files.length),
+    ])),
+  );
+  findings.push(
+    ...(await attempt('authority', async () => {
+      const store = await replicas.authority(locations);
+      const found = await checkStore(store, 'authority');
+      for (const { name, store: mirror } of await replicas.mirrors(store, locations))
+        found.push(...(await checkStore(mirror, `mirror ${name}`)));
+      return found;
+    })),
+  );
 
   const url = settings['cliproxy-url'];
   const neighbour = new Neighbour({ locations, url, clock: systemClock, log: silentLog, changed: () => undefined });
@@ -49,4 +56,13 @@ export async function doctor(replicas: ReplicaFactory, settings: Settings, versi
     findings.push(attention('daemon', `it is ${report.version}, and this command ${version}`, 'Restart it.'));
   else findings.push(ok('daemon', `it runs (process ${String(owner.pid)})`));
   return findings;
+}
+
+/** A check that fails itself is a finding, and the others go on. */
+async function attempt(check: string, work: () => Promise<Finding[]>): Promise<Finding[]> {
+  try {
+    return await work();
+  } catch (error) {
+    return [failed(check, messageOf(error), error instanceof TokenmirrorError ? error.remedy : 'Please report this.')];
+  }
 }

@@ -1,4 +1,4 @@
-import { readDocumentKey, shownName, type DocumentKey } from '@tokenmirror/core';
+import { readDocumentKey, shownName, UNREADABLE, type DocumentKey } from '@tokenmirror/core';
 import { generateKey, type EncryptedStore, type EncryptedUnder } from '@tokenmirror/encryption';
 import type { Settings } from '../options/settings.js';
 import type { ReplicaFactory } from '../replica-factory.js';
@@ -17,7 +17,7 @@ export interface EncryptionReport {
 export interface Rotation {
   readonly place: string;
   readonly rewritten: number;
-  /** Documents that changed meanwhile, to be rotated again. */
+  /** Documents that changed meanwhile, to be rotated again, or cannot be decrypted. */
   readonly left: readonly string[];
 }
 
@@ -47,7 +47,9 @@ export async function rotateEncryption(replicas: ReplicaFactory, settings: Setti
     const keys = [...(await lookAt(store))].filter(([, under]) => under !== current).map(([key]) => key);
     const left: string[] = [];
     for (let at = 0; at < keys.length; at += AT_ONCE) {
-      const entries = [...(await store.read(keys.slice(at, at + AT_ONCE))).values()].filter((entry) => entry.state === 'live');
+      const found = [...(await store.read(keys.slice(at, at + AT_ONCE))).values()].filter((entry) => entry.state === 'live');
+      const entries = found.filter(({ content }) => content !== UNREADABLE);
+      left.push(...found.filter(({ content }) => content === UNREADABLE).map(({ key }) => shownName(key)));
       const changes = entries.map(({ key, revision, content, lineage }) => ({ key, expected: revision, content, lineage }));
       const outcomes = await store.write(changes, 'encryption');
       outcomes.forEach(({ status }, n) => {

@@ -11,7 +11,7 @@ import { StoreRegistry } from '../stores/store-registry.js';
 import { ManagementClient, type ManagementTarget } from '@tokenmirror/cliproxy-client';
 import { CredentialWatch } from '../neighbour/credential-watch.js';
 import { Neighbour } from '../neighbour/neighbour.js';
-import { managementBeside } from '../neighbour/neighbour-config.js';
+import { livenessBeside, managementBeside } from '../neighbour/neighbour-config.js';
 import { RefusedKeysFile } from '../neighbour/refused-keys-file.js';
 import { systemClock } from '../system-clock.js';
 import { VERSION } from '../version.js';
@@ -173,13 +173,20 @@ export class Daemon {
     this.#stopping.abort();
     const replica = this.#replica;
     if (replica === undefined) return;
-    if (this.#settings['outlives-cliproxy']) replica.proxyEnded();
+    if (await this.#hasOutlivedProxy()) replica.proxyEnded();
     else replica.ending();
     const flushed = new AbortController();
     const tooLong = delay(FLUSH_MS, undefined, { signal: flushed.signal }).catch(() => undefined);
     await Promise.race([replica.settled(), tooLong]);
     flushed.abort();
     await replica.stop();
+  }
+
+  /** A sidecar is stopped alone, too: its image changes, or its probe fails. So nothing may listen there any more. */
+  async #hasOutlivedProxy(): Promise<boolean> {
+    if (!this.#settings['outlives-cliproxy']) return false;
+    const liveness = await livenessBeside(this.#replicas.locations().configFile, this.#settings['cliproxy-url']);
+    return liveness === 'refused' || liveness === 'unknown';
   }
 
   /** Where a management key was given. */
@@ -207,16 +214,17 @@ export class Daemon {
         if (!isOutage(error) || this.#stopping.signal.aborted) throw error;
         const remedy = error instanceof TokenmirrorError ? error.remedy : '';
         const reason = messageOf(error);
-        operations.starting = { waitsFor: reason, remedy };
+        operations.starting = { waitsFor: reason, remedy, since: operations.starting?.since ?? Date.now() };
         this.#log[attempt === 0 ? 'error' : 'debug']('store-unreachable', { reason, remedy });
         const left = this.#settings['start-degraded-after'] - (performance.now() - since);
         if (left <= 0 && !operations.isDegradedStart) {
           const filled = await this.#replicas.fillFromMirror();
-          operations.isDegradedStart = true;
-          this.#log.warn('started-degraded', {
-            documents: filled,
-            reason: 'the authority is out of reach; CLIProxyAPI is served from what there is',
-          });
+          operations.isDegradedStart = await this.#replicas.canServe();
+          if (operations.isDegradedStart)
+            this.#log.warn('started-degraded', {
+              documents: filled,
+              reason: 'the authority is out of reach; CLIProxyAPI is served from what there is',
+            });
         }
         const pause = Math.min(backoffMs(attempt, Math.random), this.#settings['poll-interval'], left > 0 ? Math.max(left, 50) : Infinity);
         await delay(pause, undefined, { signal: this.#stopping.signal }).catch(() => undefined);

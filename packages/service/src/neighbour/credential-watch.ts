@@ -70,6 +70,7 @@ export class CredentialWatch {
 
   /** To be called when everything is in sync: before, nothing is done about a token that died. */
   start(): void {
+    if (this.#stopped) return;
     void this.#look();
     this.#channel.start();
   }

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { readConfigDocument, type Liveness } from '@tokenmirror/core';
 import { liveness, type ManagementTarget } from '@tokenmirror/cliproxy-client';
 
@@ -25,9 +25,11 @@ export function readNeighbourConfig(configFile: string, url?: string): Neighbour
   const reading = readConfigDocument(text);
   if (reading.state !== 'document' || reading.document.kind !== 'config') return undefined;
   const { values } = reading.document;
+  const address = url === undefined ? addressIn(values) : new URL(url);
+  if (address === undefined) return undefined;
   const keys = values['api-keys'];
   return {
-    url: url === undefined ? addressIn(values) : new URL(url),
+    url: address,
     apiKeys: Array.isArray(keys) ? keys.filter((key): key is string => typeof key === 'string' && key !== '') : [],
     managementSecret: secretIn(values),
     writtenAt,
@@ -44,7 +46,7 @@ export async function livenessBeside(configFile: string | undefined, url: string
   }
 }
 
-/** Where the management API beside a workspace is, as its config says; `undefined` without a key, or where nobody knows. */
+/** Where the management API beside a workspace is, as its config says; `undefined` without a key, or where nobody knows. A config that cannot be read leaves it open whether the key fits. */
 export function managementBeside(
   configFile: string | undefined,
   url: string | undefined,
@@ -52,6 +54,7 @@ export function managementBeside(
 ): ManagementTarget | undefined {
   if (key === undefined || key === '') return undefined;
   const config = configFile === undefined ? undefined : readNeighbourConfig(configFile, url);
+  if (config === undefined && configFile !== undefined && existsSync(configFile)) return undefined;
   const address = config?.url ?? (url === undefined ? undefined : new URL(url));
   return address === undefined ? undefined : { url: address, key, secret: config?.managementSecret ?? '' };
 }
@@ -64,11 +67,13 @@ function secretIn(values: Readonly<Record<string, unknown>>): string {
   return typeof secret === 'string' ? secret : '';
 }
 
-function addressIn(values: Readonly<Record<string, unknown>>): URL {
+/** `undefined` for a host or port that no address can have. */
+function addressIn(values: Readonly<Record<string, unknown>>): URL | undefined {
   const host = typeof values['host'] === 'string' ? values['host'].trim() : '';
   const isEverywhere = host === '' || host === '0.0.0.0' || host === '::' || host === '[::]';
   const name = isEverywhere ? '127.0.0.1' : host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
   const port = typeof values['port'] === 'number' ? values['port'] : DEFAULT_PORT;
   const tls = values['tls'] as { enable?: unknown } | null | undefined;
-  return new URL(`${tls?.enable === true ? 'https' : 'http'}://${name}:${String(port)}`);
+  const text = `${tls?.enable === true ? 'https' : 'http'}://${name}:${String(port)}`;
+  return URL.canParse(text) ? new URL(text) : undefined;
 }

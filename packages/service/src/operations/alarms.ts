@@ -1,5 +1,7 @@
-import { shownName, type DocumentKey } from '@tokenmirror/core';
+import type { DocumentKey } from '@tokenmirror/core';
 import type { DaemonReport } from '../daemon/status-file.js';
+import type { Starting } from './health.js';
+import { maskedName } from './masked-name.js';
 
 /** `critical`: credentials are or will be out of service, or open to strangers. `warning`: something is not kept as it should be. */
 export type Severity = 'critical' | 'warning';
@@ -57,6 +59,13 @@ export const ALARM_KINDS = Object.keys(SEVERITIES) as readonly AlarmKind[];
 export interface Patience {
   readonly outageMs: number;
   readonly mirrorMs: number;
+}
+
+/** What is wrong with a daemon that still waits for the authority. */
+export function alarmsOfStart({ waitsFor, remedy, since }: Starting, now: number, { outageMs }: Patience): Alarm[] {
+  if (now - since < outageMs) return [];
+  const kind = 'authority-unreachable';
+  return [{ id: kind, kind, severity: SEVERITIES[kind], message: `the authority cannot be reached (${waitsFor})`, remedy }];
 }
 
 /** What is wrong with a daemon, by its own report. Pure. */
@@ -148,5 +157,5 @@ function raiseOfCustody({ replica, neighbour }: DaemonReport, custody: NonNullab
 }
 
 function named(key: DocumentKey): string {
-  return shownName(key.replace(/^auths\//, ''));
+  return maskedName(key);
 }

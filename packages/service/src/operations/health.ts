@@ -4,6 +4,8 @@ import type { Alarm } from './alarms.js';
 /** What a daemon that has no report yet is waiting for. */
 export interface Starting {
   readonly waitsFor: string;
+  /** ms since the epoch. */
+  readonly since: number;
   readonly remedy: string;
 }
 
@@ -22,7 +24,7 @@ export function healthOf(
   { starting, isDegradedStart }: { readonly starting: Starting | undefined; readonly isDegradedStart: boolean },
 ): Health {
   const reasons = [
-    ...(starting === undefined ? [] : [{ reason: starting.waitsFor, remedy: starting.remedy }]),
+    ...(starting === undefined || alarms.length > 0 ? [] : [{ reason: starting.waitsFor, remedy: starting.remedy }]),
     ...alarms.map(({ message, remedy }) => ({ reason: message, remedy })),
   ];
   const hasSynced = report?.engine.lastSync !== undefined;

@@ -52,7 +52,7 @@ export class HttpServer {
   async start(): Promise<string | undefined> {
     const { listen, log } = this.#parts;
     try {
-      const address = await this.#server.listen({ host: listen.host, port: listen.port });
+      const address = await this.#listen(listen);
       log.info('http-listening', { address });
       return address;
     } catch (error) {
@@ -69,12 +69,23 @@ export class HttpServer {
     await this.#server.close();
   }
 
+  /** Every address of both families, or of the one that there is. */
+  async #listen({ host, port }: ListenAddress): Promise<string> {
+    try {
+      return await this.#server.listen({ host, port });
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (host !== '::' || (code !== 'EAFNOSUPPORT' && code !== 'EADDRNOTAVAIL')) throw error;
+      return this.#server.listen({ host: '0.0.0.0', port });
+    }
+  }
+
   #routes(): void {
     const { health, status, metrics } = this.#parts;
     this.#server.get('/livez', () => ({ status: 'alive' }));
-    this.#server.get('/readyz', (_, reply) => {
+    this.#server.get('/readyz', (request, reply) => {
       const { isReady, state, reasons } = health();
-      return reply.code(isReady ? 200 : 503).send({ status: state, reasons });
+      return reply.code(isReady ? 200 : 503).send(this.#isLetIn(request) ? { status: state, reasons } : { status: state });
     });
     this.#server.get('/status', () => status());
     this.#server.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));

@@ -14,6 +14,7 @@ export interface MetricsSource {
 }
 
 const PREFIX = 'tokenmirror_';
+const AUTHORITY_UP = '0 while the authority is out of reach';
 const STORE_SECONDS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15];
 
 /** What a daemon measures, in the format of Prometheus. Names of credentials are masked. */
@@ -59,7 +60,8 @@ export class Metrics {
     for (const kind of ALARM_KINDS) this.#set('alarms', 'Alarms that are raised now, by kind', raised.get(kind) ?? 0, { kind });
     this.#set('ready', '1 when the workspace is as it should be', health().isReady ? 1 : 0);
     const now = report();
-    if (now !== undefined) this.#setReport(now);
+    if (now === undefined) this.#set('authority_up', AUTHORITY_UP, 0);
+    else this.#setReport(now);
     for (const [name, expires] of await expiries())
       this.#set('credential_expiry_timestamp_seconds', 'When the access token of a credential ends', expires / 1000, {
         credential: maskedName(name),
@@ -72,7 +74,7 @@ export class Metrics {
     this.#set('documents', 'Documents that the workspace has in common with the authority', engine.documents);
     this.#set('under_way', 'Documents that wait or are being worked on', engine.underWay);
     this.#set('last_sync_timestamp_seconds', 'When everything was settled last', (engine.lastSync ?? 0) / 1000);
-    this.#set('authority_up', '0 while the authority is out of reach', engine.outage === undefined ? 1 : 0);
+    this.#set('authority_up', AUTHORITY_UP, engine.outage === undefined ? 1 : 0);
     for (const [action, count] of Object.entries(engine.counts))
       this.#set(
         'actions_total',

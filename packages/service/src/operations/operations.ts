@@ -1,7 +1,7 @@
 import type { Clock, Log, TokenStore } from '@tokenmirror/core';
 import type { DaemonReport } from '../daemon/status-file.js';
 import type { Settings } from '../options/settings.js';
-import { alarmsOf, type Alarm } from './alarms.js';
+import { alarmsOf, alarmsOfStart, type Alarm } from './alarms.js';
 import { redactionOf } from '../redaction.js';
 import { healthOf, type Health, type Starting } from './health.js';
 import { HttpServer } from './http-server.js';
@@ -61,8 +61,9 @@ export class Operations {
   get alarms(): Alarm[] {
     const { settings, report, clock } = this.#parts;
     const now = report();
-    if (now === undefined) return [];
-    return alarmsOf(now, clock.now(), { outageMs: settings['alarm-outage-after'], mirrorMs: settings['alarm-mirror-after'] });
+    const patience = { outageMs: settings['alarm-outage-after'], mirrorMs: settings['alarm-mirror-after'] };
+    if (now !== undefined) return alarmsOf(now, clock.now(), patience);
+    return this.starting === undefined ? [] : alarmsOfStart(this.starting, clock.now(), patience);
   }
 
   get health(): Health {

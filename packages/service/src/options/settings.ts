@@ -35,7 +35,11 @@ export function readSettings({ flags, environment, directory }: SettingsSources)
   loadDotenv({ path: resolve(directory, '.env'), processEnv: dotenv, quiet: true });
   const named = environment[ENVIRONMENT_FILE_VARIABLE];
   const fromAgent: Record<string, string> = {};
-  if (named !== undefined && named !== '') loadDotenv({ path: named, processEnv: fromAgent, quiet: true });
+  if (named !== undefined && named !== '') {
+    const { error } = loadDotenv({ path: named, processEnv: fromAgent, quiet: true });
+    if (error !== undefined && (error as NodeJS.ErrnoException).code !== 'ENOENT')
+      throw new TokenmirrorError('OPTION_INVALID', `${named} cannot be read (${messageOf(error)})`, 'Check its rights.', { cause: error });
+  }
   const variables = { ...dotenv, ...fromAgent, ...environment };
   const file = readOptionsFile(resolve(directory, OPTIONS_FILE));
   const settings = OPTION_NAMES.map((name) => {

@@ -21,7 +21,7 @@ export function encryptionKeys({ 'encryption-keys': keys, 'encryption-key-file':
     );
   }
   const keyring = parseKeys(text, file);
-  if (keyring.current === undefined)
+  if (keyring.ids.length === 0)
     throw new TokenmirrorError(
       'OPTION_INVALID',
       `encryption-key-file ${file} holds no key`,
