@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** Bundles our own packages into the one that is published as `tokenmirror`; third-party packages stay dependencies. */
+/** Bundles our own packages into the one that is published as `tokenmirror`; third-party packages stay dependencies. An argument names another place for it. */
 import { build } from 'esbuild';
 import { chmodSync, copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +10,8 @@ const cli = join(root, 'packages', 'cli');
 const compiled = spawnSync(process.execPath, [join(root, 'node_modules', 'typescript', 'bin', 'tsc'), '-b', root], { stdio: 'inherit' });
 if (compiled.status !== 0) process.exit(compiled.status ?? 1);
 
-rmSync(join(cli, 'bundle'), { recursive: true, force: true });
+const bundle = process.argv[2] ?? join(cli, 'bundle');
+rmSync(bundle, { recursive: true, force: true });
 const ours = {
   name: 'keep-third-party-external',
   setup({ onResolve }) {
@@ -21,7 +22,7 @@ const ours = {
 };
 await build({
   entryPoints: { tokenmirror: join(cli, 'dist', 'main.js') },
-  outdir: join(cli, 'bundle'),
+  outdir: bundle,
   bundle: true,
   splitting: true,
   format: 'esm',
@@ -30,5 +31,5 @@ await build({
   keepNames: true,
   plugins: [ours],
 });
-chmodSync(join(cli, 'bundle', 'tokenmirror.js'), 0o755);
+chmodSync(join(bundle, 'tokenmirror.js'), 0o755);
 for (const file of ['README.md', 'LICENSE', 'CHANGELOG.md']) copyFileSync(join(root, file), join(cli, file));

@@ -155,6 +155,11 @@ describe('redaction', () => {
     );
   });
 
+  test('survives secrets that are no valid encoding, or no valid text', () => {
+    for (const secret of ['postgres://u:100%@db/x', 'postgres://u:%E0%A4%A@db/x', 'half a \ud800 pair'])
+      expect(redactionOf({ 'pg-dsn': secret })(`before ${secret} after`)).not.toContain(secret);
+  });
+
   test.each([
     'postgres://user:a-password@db/name',
     'https://x-access-token:ghp_0123456789abcdef@github.com/o/r',

@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { validate } from 'dockerfile-utils';
-import { cleanTemporaryDirectories, temporaryDirectory, until } from '@tokenmirror/testkit';
+import { cleanTemporaryDirectories, freePort, temporaryDirectory, until } from '@tokenmirror/testkit';
 
 const ROOT = join(import.meta.dirname, '../..');
 const TEXT = readFileSync(join(ROOT, 'Dockerfile'), 'utf8');
@@ -43,7 +43,8 @@ describe('the steps of the image, without an engine', () => {
       const { status, stderr } = spawnSync('sh', ['-c', step], { cwd: app, encoding: 'utf8' });
       if (status !== 0) throw new Error(`${step} failed: ${stderr}`);
     }
-    cpSync(join(ROOT, 'packages/cli/bundle'), join(app, 'packages/cli/bundle'), { recursive: true });
+    const bundled = spawnSync(process.execPath, ['scripts/bundle.mjs', join(app, 'packages/cli/bundle')], { cwd: ROOT, encoding: 'utf8' });
+    if (bundled.status !== 0) throw new Error(`the bundle failed: ${bundled.stderr}`);
   }, INSTALL_MS);
 
   afterAll(cleanTemporaryDirectories);
@@ -62,7 +63,7 @@ describe('the steps of the image, without an engine', () => {
       PATH: process.env['PATH'],
       TOKENMIRROR_WORKSPACE: workspace,
       TOKENMIRROR_FILESYSTEM_PATH: join(workspace, 'store'),
-      TOKENMIRROR_HTTP_LISTEN: '127.0.0.1:48318',
+      TOKENMIRROR_HTTP_LISTEN: `127.0.0.1:${String(await freePort())}`,
     };
     const [program = '', ...args] = entry(...jsonOf('CMD'));
     const child = spawn(program, args, { env: environment, cwd: app, stdio: 'ignore' });

@@ -24,7 +24,9 @@ export function redactionOf(settings: Partial<Settings>): Redact {
     const value = optionSpec(name).secret === true ? settings[name] : undefined;
     return typeof value === 'string' ? secretsIn(value) : [];
   });
-  const spellings = [...new Set(known.flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1), encodeURIComponent(secret)]))];
+  const spellings = [
+    ...new Set(known.flatMap((secret) => [secret, JSON.stringify(secret).slice(1, -1), encodeURIComponent(secret.toWellFormed())])),
+  ];
   const longestFirst = spellings.filter((secret) => secret.length >= SHORTEST).sort((a, b) => b.length - a.length);
   return (text) => {
     let shown = text;
@@ -43,8 +45,17 @@ function secretsIn(value: string): string[] {
     if (/^[A-Za-z0-9._-]{1,40}:/.test(word) && !word.includes('://')) parts.push(word.slice(word.indexOf(':') + 1));
     if (!URL.canParse(word)) continue;
     const url = new URL(word);
-    parts.push(url.password, decodeURIComponent(url.password));
+    parts.push(url.password, decoded(url.password));
     if (url.protocol.startsWith('http') && url.pathname.length > SHORTEST) parts.push(url.pathname.slice(1));
   }
   return parts;
+}
+
+/** A password that was not encoded may hold what looks like an encoding and is none. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
