@@ -10,7 +10,7 @@ const SHAPES: readonly (readonly [RegExp, string])[] = [
   [/\b(?:sk|gho|ghp|ghs|glpat|xox[abp])[-_][A-Za-z0-9][A-Za-z0-9_-]{11,}/g, MASK],
   [/\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*/g, MASK],
   [/\b1\/\/[A-Za-z0-9_-]{20,}|\bya29\.[A-Za-z0-9_-]{10,}/g, MASK],
-  [/(\b[a-z][a-z0-9+.-]*:\/\/)[^\s/@"']+@/gi, `$1${MASK}@`],
+  [/(\b[a-z][a-z0-9+.-]*:\/\/)(?!user:password@)[^\s/@"']+@/gi, `$1${MASK}@`],
   [/(\b(?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}/gi, `$1${MASK}`],
   [/(\b(?:password|passwd|secret|access_token|refresh_token|id_token)\b["']?\s*[=:]\s*["']?)[^\s"',}&]+/gi, `$1${MASK}`],
 ];
