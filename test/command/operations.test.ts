@@ -124,6 +124,15 @@ describe('over HTTP', () => {
   });
 });
 
+test('a config with a port that cannot be costs nothing but the look at CLIProxyAPI', async () => {
+  const one = daemon({ CLIPROXY_MGMT_KEY: 'a-key-for-tests' });
+  writeFileSync(one.configFile, 'host: "::1%lo0"\nport: 70000\napi-keys:\n  - sk-for-tests\n');
+  await one.start();
+  writeFileSync(join(one.authDir, NAME), credential());
+  await until('it goes on', () => existsSync(join(store, 'auths', NAME)));
+  expect(await one.stop()).toBe(0);
+});
+
 test('SIGHUP takes over what can be changed while it runs, and says what cannot; settings that are wrong change nothing', async () => {
   const file = join(temporaryDirectory('operations-environment'), 'environment');
   writeFileSync(file, '');
@@ -148,14 +157,23 @@ describe('a start while the authority is out of reach', () => {
     await source.stop();
     rmSync(workspace, { recursive: true });
     const nowhere = `postgres://user:password-of-tests@127.0.0.1:${String(await freePort())}/none`;
-    const one = daemon({ TOKENMIRROR_MIRRORS: pathToFileURL(mirror).href, PGSTORE_DSN: nowhere, TOKENMIRROR_START_DEGRADED_AFTER: '3s' }, [
-      '--store',
-      'postgres',
-    ]);
+    const one = daemon(
+      {
+        TOKENMIRROR_MIRRORS: pathToFileURL(mirror).href,
+        PGSTORE_DSN: nowhere,
+        TOKENMIRROR_START_DEGRADED_AFTER: '3s',
+        TOKENMIRROR_ALARM_OUTAGE_AFTER: '10ms',
+      },
+      ['--store', 'postgres'],
+    );
     one.launch();
     await until('it says what it waits for', async () => {
       const answer = await get('/readyz').catch(() => undefined);
       return answer?.status === 503 && reasonsOf(answer) !== '[]';
+    });
+    await until('it alarms while it waits', async () => {
+      const { text } = await get('/metrics');
+      return text.includes('tokenmirror_alarms{kind="authority-unreachable"} 1') && text.includes('tokenmirror_authority_up 0');
     });
     await until('it is ready', async () => (await get('/readyz')).status === 200);
     expect(JSON.parse((await get('/readyz')).text)).toMatchObject({ status: 'degraded' });

@@ -1,12 +1,24 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from '@jest/globals';
+import { pathToFileURL } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Deployment } from 'kubernetes-models/apps/v1/Deployment';
 import { Job } from 'kubernetes-models/batch/v1/Job';
 import { PodDisruptionBudget } from 'kubernetes-models/policy/v1/PodDisruptionBudget';
 import { Service } from 'kubernetes-models/v1/Service';
 import { parse } from 'yaml';
 import { environmentOf, OPTION_NAMES, optionSpec } from '@tokenmirror/service';
+import {
+  cleanTemporaryDirectories,
+  CliProxyProcess,
+  COMMAND,
+  credential,
+  freePort,
+  runCommand,
+  temporaryDirectory,
+  until,
+} from '@tokenmirror/testkit';
 
 const PLACE = join(import.meta.dirname, '../../deploy/kubernetes');
 const KINDS = { Deployment, Job, PodDisruptionBudget, Service } as const;
@@ -107,6 +119,96 @@ describe('the sidecar', () => {
 
   test('sees the same workspace as CLIProxyAPI', () => {
     expect(sidecar?.volumeMounts).toEqual(pod.containers[0]?.volumeMounts);
+  });
+});
+
+describe('the sidecar, started as the manifest says', () => {
+  const [sidecar] = podOf('base/deployment.yaml').initContainers ?? [];
+  const NAME = 'claude-me@example.com.json';
+  let workspace: string;
+  let store: string;
+  let cpa: CliProxyProcess;
+  let child: ChildProcess | undefined;
+
+  beforeEach(async () => {
+    workspace = temporaryDirectory('kubernetes');
+    store = pathToFileURL(join(temporaryDirectory('kubernetes-store'), 'store')).href;
+    cpa = new CliProxyProcess({ flavour: '7.2', workspace });
+    await cpa.start();
+  });
+
+  afterEach(async () => {
+    child?.kill('SIGKILL');
+    await cpa.end('SIGKILL');
+    cleanTemporaryDirectories();
+  });
+
+  /** Its arguments and variables, with the places of this machine, and what the overlay and the secret add. */
+  async function started(): Promise<{ ended: Promise<number | null>; port: number }> {
+    const port = await freePort();
+    const fromManifest = Object.fromEntries(
+      (sidecar?.env ?? []).map(({ name, value = '' }) => [name, value.replace('/workspace', workspace)]),
+    );
+    const env = {
+      ...fromManifest,
+      PATH: process.env['PATH'],
+      TOKENMIRROR_STORE: store,
+      TOKENMIRROR_FILESYSTEM_SHARED: 'true',
+      TOKENMIRROR_HTTP_TOKEN: 'token-for-tests',
+      TOKENMIRROR_HTTP_LISTEN: `:${String(port)}`,
+      TOKENMIRROR_CLIPROXY_URL: `http://127.0.0.1:${String(cpa.port)}`,
+    };
+    child = spawn(process.execPath, [COMMAND, ...(sidecar?.args ?? [])], { env, cwd: '/', stdio: 'ignore' });
+    const running = child;
+    const ended = new Promise<number | null>((resolve) => running.once('exit', resolve));
+    const probe = sidecar?.startupProbe?.httpGet.path ?? '';
+    await until(
+      'the startup probe passes',
+      async () => (await fetch(`http://127.0.0.1:${String(port)}${probe}`).catch(() => undefined))?.status === 200,
+    );
+    return { ended, port };
+  }
+
+  async function claimsHeld(): Promise<number> {
+    const { stdout } = await runCommand([
+      'replicas',
+      'list',
+      '--json',
+      '--workspace',
+      workspace,
+      '--state-dir',
+      join(workspace, 'state'),
+      '--store',
+      store,
+    ]);
+    return (JSON.parse(stdout) as { claims: number }[]).reduce((sum, { claims }) => sum + claims, 0);
+  }
+
+  test('takes a login up, and after CLIProxyAPI has ended lets every claim go', async () => {
+    const { ended, port } = await started();
+    expect(await (await fetch(`http://127.0.0.1:${String(port)}/readyz`)).text()).toBe('{"status":"ready"}');
+    writeFileSync(join(workspace, 'auths', NAME), credential({ type: 'claude' }));
+    await until(
+      'it is sealed',
+      () => cpa.credential(NAME)?.['access_token'] !== undefined && cpa.credential(NAME)?.['refresh_token'] === undefined,
+    );
+    expect(await claimsHeld()).toBe(1);
+    await cpa.end('SIGTERM');
+    child?.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(await claimsHeld()).toBe(0);
+  });
+
+  test('that is stopped alone, while CLIProxyAPI lives on, keeps its claims', async () => {
+    const { ended } = await started();
+    writeFileSync(join(workspace, 'auths', NAME), credential({ type: 'claude' }));
+    await until(
+      'it is sealed',
+      () => cpa.credential(NAME)?.['access_token'] !== undefined && cpa.credential(NAME)?.['refresh_token'] === undefined,
+    );
+    child?.kill('SIGTERM');
+    expect(await ended).toBe(0);
+    expect(await claimsHeld()).toBe(1);
   });
 });
 

@@ -362,6 +362,8 @@ shared('a replica that vanishes for ever in the middle of a visit is taken over,
   host.isVanished = true;
   await world.run(90 * MINUTE);
   equal(world.events.get('claim-taken-over'), undefined);
+  const other = host === one ? two : one;
+  deepEqual(other.daemon?.custodian.status.silentHolders, [{ key: `auths/${A}`, replica: host.name }]);
   await world.run(8 * HOUR);
   equal(world.events.get('claim-taken-over'), 1);
 });

@@ -198,9 +198,12 @@ export function createProgram(done: (exitCode: number) => void): Command {
     async () => (await import('./commands/service.js')).install,
   );
   handle(
-    within(service, 'uninstall', 'Stop it and remove its file. Workspace and store stay as they are.').option(
-      system,
-      'that of the whole system',
+    withOptions(
+      within(service, 'uninstall', 'Stop it and remove its file; offers to eject first. Workspace and store stay as they are.').option(
+        system,
+        'that of the whole system',
+      ),
+      ['json', 'force', 'adopt'],
     ),
     async () => (await import('./commands/service.js')).uninstall,
   );

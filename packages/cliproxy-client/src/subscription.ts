@@ -135,7 +135,6 @@ export class Subscription {
 
   #closed(): void {
     this.#socket = undefined;
-    if (this.#state === 'stopped') return;
     if (this.#state === 'absent' || this.#state === 'refused') {
       this.#again(this.#state, RARELY_MS);
       return;
@@ -146,6 +145,7 @@ export class Subscription {
   }
 
   #again(state: SubscriptionState, ms: number): void {
+    if (this.#state === 'stopped') return;
     this.#state = state;
     this.#cancel = this.#parts.clock.after(ms, () => {
       this.start();

@@ -1,10 +1,12 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
 import { resolve } from 'node:path';
+import { confirm } from '@clack/prompts';
 import type { Command } from 'commander';
 import {
   agentKindOf,
   agentPlaces,
+  custodyStatus,
   environmentOf,
   installAgent,
   OPTION_NAMES,
@@ -67,6 +69,12 @@ export async function install(command: Command): Promise<number> {
 }
 
 export async function uninstall(command: Command): Promise<number> {
+  if (await wantsEjection(command)) {
+    const { eject } = await import('./custody.js');
+    const code = await eject(command);
+    print('Leave the daemon running until `tokenmirror custody status` says that this replica is alone, then uninstall it.');
+    return code;
+  }
   const places = placesOf(command);
   const wasThere = await uninstallAgent(kindOf(command), places);
   print(wasThere ? `Stopped it and removed ${places.file}.` : `Nothing is installed: there is no ${places.file}.`);
@@ -85,6 +93,20 @@ export function status(command: Command): Promise<number> {
 
 export function logs(command: Command): Promise<number> {
   return Promise.resolve(showAgent(placesOf(command).logs));
+}
+
+/** On a terminal, where this replica shares credentials: without its daemon its files stay without refresh tokens. */
+async function wantsEjection(command: Command): Promise<boolean> {
+  if (!process.stdin.isTTY) return false;
+  const isShared = await invoke(command)
+    .then(async ({ settings, container }) => (await custodyStatus(container.resolve(ReplicaFactory), settings)).mode?.mode === 'shared')
+    .catch(() => false);
+  if (!isShared) return false;
+  const answer = await confirm({
+    message: 'This replica shares credentials. Is CLIProxyAPI to go on here alone, with every refresh token (eject first)?',
+    initialValue: false,
+  });
+  return answer === true;
 }
 
 function kindOf(command: Command): AgentKind {

@@ -111,8 +111,8 @@ export class Custodian implements Custody {
     const visits = this.#visits.all().map(({ visit: { key, phase, because, began } }) => ({ key, phase, because, began }));
     const { echoes, takenOver, liveness: proxy } = this.#schedule;
     const counts = { visits: this.#visits.counts, echoes, takenOver, healings: this.#healing.counts, wholeMs: this.#visits.wholeMs };
-    const { abandoned } = this.#schedule;
-    return { mode: this.#mode, isRefresher, proxy, visits, overdue, abandoned, diedAgain: this.#healing.diedAgain, counts };
+    const { abandoned, silentHolders } = this.#schedule;
+    return { mode: this.#mode, isRefresher, proxy, visits, overdue, abandoned, silentHolders, diedAgain: this.#healing.diedAgain, counts };
   }
 
   /** The daemon is about to stop: open visits are not waited for any longer. */

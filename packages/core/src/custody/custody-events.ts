@@ -54,6 +54,8 @@ export interface CustodyReport {
   readonly overdue: readonly { readonly key: DocumentKey; readonly because: string | undefined }[];
   /** Credentials whose claim was taken from a replica that did not come back, in the last hour. */
   readonly abandoned: readonly { readonly key: DocumentKey; readonly replica: string }[];
+  /** Credentials that are due, and whose claim is held by a replica that does not renew it. */
+  readonly silentHolders: readonly { readonly key: DocumentKey; readonly replica: string }[];
   /** Credentials whose access token died soon after it was refreshed for the same reason. */
   readonly diedAgain: readonly DocumentKey[];
   readonly counts: CustodyCounts;

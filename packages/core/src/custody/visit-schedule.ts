@@ -39,6 +39,8 @@ const COOLING_MS = 6 * 60_000;
 const LONGEST_COOLING_MS = 3 * 60 * 60_000;
 /** How long another's claim is taken for granted before it is looked at again. */
 const HELD_RECHECK_MS = 30_000;
+/** A claim that is watched is renewed every five minutes. */
+const SILENT_MS = 11 * 60_000;
 /** For how long it is told that a claim was taken over. */
 const ABANDONED_MS = 60 * 60_000;
 /** How long after it fell due a credential counts as overdue: CLIProxyAPI by itself would refresh now. */
@@ -68,6 +70,8 @@ export class VisitSchedule {
   #withheldAt = 0;
   #echoes = 0;
   #takenOver = 0;
+  /** Who holds the claims that stand in the way, and since when their date has not moved. */
+  readonly #holders = new Map<DocumentKey, { readonly claim: Claim; readonly since: number }>();
   readonly #abandoned = new Map<DocumentKey, { readonly replica: string; readonly at: number }>();
 
   constructor(parts: VisitScheduleParts) {
@@ -86,6 +90,14 @@ export class VisitSchedule {
   get abandoned(): readonly { readonly key: DocumentKey; readonly replica: string }[] {
     const now = this.#parts.clock.monotonic();
     return [...this.#abandoned].filter(([, { at }]) => now - at < ABANDONED_MS).map(([key, { replica }]) => ({ key, replica }));
+  }
+
+  /** Claims that stand in the way and were not renewed, although whoever watches renews them. */
+  get silentHolders(): readonly { readonly key: DocumentKey; readonly replica: string }[] {
+    const now = this.#parts.clock.monotonic();
+    return [...this.#holders]
+      .filter(([, { since }]) => now - since >= SILENT_MS)
+      .map(([key, { claim }]) => ({ key, replica: claim.replica }));
   }
 
   get liveness(): Liveness {
@@ -159,7 +171,10 @@ export class VisitSchedule {
     const obstacle = `the replica ${claim.replica} holds its claim (${claim.state})`;
     if (this.#obstacles.get(key) !== obstacle) this.#parts.emit({ type: 'token-held', key, replica: claim.replica });
     this.#obstacles.set(key, obstacle);
-    this.#notBefore.set(key, this.#parts.clock.monotonic() + HELD_RECHECK_MS);
+    const now = this.#parts.clock.monotonic();
+    const before = this.#holders.get(key);
+    if (before?.claim.changed !== claim.changed || before.claim.nonce !== claim.nonce) this.#holders.set(key, { claim, since: now });
+    this.#notBefore.set(key, now + HELD_RECHECK_MS);
   }
 
   tookOver(key: DocumentKey, { replica }: Claim): void {
@@ -311,6 +326,7 @@ export class VisitSchedule {
     this.#starts.delete(key);
     this.#notBefore.delete(key);
     this.#obstacles.delete(key);
+    this.#holders.delete(key);
     this.#overdue.delete(key);
   }
 

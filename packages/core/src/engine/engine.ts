@@ -242,6 +242,7 @@ export class Engine {
         );
       });
       await this.#throughOutages(() => this.#catchUp());
+      if (this.#stopped) return;
       this.#every('sweep', this.#options.sweepMs, () => this.#sweep());
       this.#every('poll', this.#options.pollMs, () => this.#feed.ask());
       this.#every('seen', SEEN_MS, async () => this.#registration?.touch());

@@ -17,7 +17,8 @@ export interface AgentDefinition {
   /** Where secrets are read from, one `NAME=value` a line; mode 0600. */
   readonly environmentFile: string;
   readonly home: string;
-  readonly logDirectory: string;
+  /** For launchd, which keeps no journal. */
+  readonly logFile: string | undefined;
   /** For systemd-system: who it runs as. */
   readonly user: string | undefined;
 }

@@ -5,7 +5,8 @@ export interface AgentPlaces {
   readonly name: string;
   /** The plist or unit. */
   readonly file: string;
-  readonly logDirectory: string;
+  /** Absent where the service manager keeps a journal. */
+  readonly logFile?: string;
   readonly environmentFile: string;
   /** Shell commands that start it, stop it, and show how it is. */
   readonly start: readonly (readonly string[])[];
@@ -22,17 +23,17 @@ export function agentPlaces(kind: AgentKind, home: string, uid: number): AgentPl
   switch (kind) {
     case 'launchd': {
       const file = join(home, 'Library', 'LaunchAgents', `${LABEL}.plist`);
-      const logDirectory = join(home, 'Library', 'Logs', 'Tokenmirror');
+      const logFile = join(home, 'Library', 'Logs', 'Tokenmirror', 'tokenmirror.log');
       const domain = `gui/${String(uid)}`;
       return {
         name: LABEL,
         file,
-        logDirectory,
+        logFile,
         environmentFile: join(home, '.config', 'tokenmirror', 'environment'),
         start: [['launchctl', 'bootstrap', domain, file]],
         stop: [['launchctl', 'bootout', `${domain}/${LABEL}`]],
         show: ['launchctl', 'print', `${domain}/${LABEL}`],
-        logs: ['tail', '-n', '200', '-F', join(logDirectory, 'tokenmirror.log')],
+        logs: ['tail', '-n', '200', '-F', logFile],
       };
     }
     case 'systemd-user':
@@ -43,7 +44,6 @@ export function agentPlaces(kind: AgentKind, home: string, uid: number): AgentPl
       return {
         name: UNIT,
         file: isUser ? join(home, '.config', 'systemd', 'user', UNIT) : join('/etc/systemd/system', UNIT),
-        logDirectory: isUser ? join(home, '.local', 'state', 'tokenmirror') : '/var/log/tokenmirror',
         environmentFile: isUser ? join(home, '.config', 'tokenmirror', 'environment') : '/etc/tokenmirror/environment',
         start: [systemctl('daemon-reload'), systemctl('enable', '--now', UNIT)],
         stop: [systemctl('disable', '--now', UNIT)],

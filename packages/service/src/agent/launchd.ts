@@ -7,7 +7,7 @@ const EXIT_TIMEOUT_S = 20;
 
 /** A LaunchAgent that starts with the session and is started again when it ends. */
 export function launchdPlist(agent: AgentDefinition): string {
-  const { name, node, workingDirectory, home, logDirectory, environmentFile } = agent;
+  const { name, node, workingDirectory, home, logFile, environmentFile } = agent;
   return `${build({
     Label: name,
     ProgramArguments: [...argumentsOf(agent)],
@@ -23,7 +23,6 @@ export function launchdPlist(agent: AgentDefinition): string {
     ExitTimeOut: EXIT_TIMEOUT_S,
     ProcessType: 'Background',
     Umask: 0o077,
-    StandardOutPath: join(logDirectory, 'tokenmirror.log'),
-    StandardErrorPath: join(logDirectory, 'tokenmirror.log'),
+    ...(logFile === undefined ? {} : { StandardOutPath: logFile, StandardErrorPath: logFile }),
   })}\n`;
 }

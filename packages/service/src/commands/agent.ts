@@ -56,7 +56,7 @@ export function planAgent(replicas: ReplicaFactory, host: AgentHost, kind: Agent
     options,
     environmentFile: places.environmentFile,
     home: host.home,
-    logDirectory: places.logDirectory,
+    logFile: places.logFile,
     user: kind === 'systemd-system' ? host.user : undefined,
   };
   const text = kind === 'launchd' ? launchdPlist(definition) : systemdUnit(definition, kind === 'systemd-user' ? 'user' : 'system');
@@ -65,7 +65,11 @@ export function planAgent(replicas: ReplicaFactory, host: AgentHost, kind: Agent
 
 /** Writes the file, and the variables into one that only this user can read, and starts the daemon. @throws TokenmirrorError SERVICE_FAILED */
 export async function installAgent({ kind, places, text }: AgentPlan, variables: Readonly<Record<string, string>>): Promise<void> {
-  for (const directory of [dirname(places.file), dirname(places.environmentFile), ...(kind === 'launchd' ? [places.logDirectory] : [])])
+  for (const directory of [
+    dirname(places.file),
+    dirname(places.environmentFile),
+    ...(places.logFile === undefined ? [] : [dirname(places.logFile)]),
+  ])
     await mkdir(directory, { recursive: true, mode: 0o700 });
   if (Object.keys(variables).length > 0)
     await replaceFile(places.environmentFile, mergedVariables(await textOf(places.environmentFile), variables));

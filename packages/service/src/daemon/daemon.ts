@@ -55,6 +55,7 @@ export class Daemon {
   readonly #stores: StoreRegistry;
   readonly #log: Log;
   #replica: Replica | undefined;
+  #locations: Locations | undefined;
   #operations: Operations | undefined;
   readonly #stopping = new AbortController();
 
@@ -73,6 +74,7 @@ export class Daemon {
   /** Resolves after `stop`. @throws TokenmirrorError for what waiting cannot mend */
   async run(hooks: DaemonHooks = {}): Promise<void> {
     const locations = this.#replicas.locations();
+    this.#locations = locations;
     const startedAt = Date.now();
     let report: (() => DaemonReport) | undefined;
     const operations = new Operations({
@@ -185,7 +187,7 @@ export class Daemon {
   /** A sidecar is stopped alone, too: its image changes, or its probe fails. So nothing may listen there any more. */
   async #hasOutlivedProxy(): Promise<boolean> {
     if (!this.#settings['outlives-cliproxy']) return false;
-    const liveness = await livenessBeside(this.#replicas.locations().configFile, this.#settings['cliproxy-url']);
+    const liveness = await livenessBeside(this.#locations?.configFile, this.#settings['cliproxy-url']);
     return liveness === 'refused' || liveness === 'unknown';
   }
 

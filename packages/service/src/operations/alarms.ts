@@ -24,6 +24,7 @@ export type AlarmKind =
   | 'token-died-again'
   | 'no-refresher'
   | 'handover-waits'
+  | 'holder-silent'
   | 'claim-abandoned'
   | 'deletions-frozen'
   | 'documents-refused'
@@ -42,6 +43,7 @@ const SEVERITIES: Readonly<Record<AlarmKind, Severity>> = {
   'token-died-again': 'critical',
   'no-refresher': 'critical',
   'handover-waits': 'critical',
+  'holder-silent': 'critical',
   'claim-abandoned': 'warning',
   'deletions-frozen': 'warning',
   'documents-refused': 'warning',
@@ -144,6 +146,13 @@ function raiseOfCustody({ replica, neighbour }: DaemonReport, custody: NonNullab
       `the replica ${mode.handover} was alone and has not handed over its refresh tokens`,
       `Start its daemon, or run \`tokenmirror replicas dismiss ${mode.handover}\` if it is gone for good.`,
       mode.handover,
+    );
+  for (const { key, replica: holder } of custody.silentHolders)
+    raise(
+      'holder-silent',
+      `${named(key)} is due, and the replica ${holder}, which holds its claim, is out of reach`,
+      `Start its daemon, or run \`tokenmirror replicas dismiss ${holder}\` if it is gone for good.`,
+      key,
     );
   for (const { key, replica: holder } of custody.abandoned)
     raise(

@@ -368,7 +368,6 @@ export const OPTIONS = {
     type: 'listen',
     group: 'Operation',
     default: '127.0.0.1:8318',
-    environment: ['APIM_HTTP_LISTEN'],
     description: 'Where /livez, /readyz, /status and /metrics are served: address:port, or off. Beyond this machine only with http-token',
   },
   'http-token': {
