@@ -1,4 +1,4 @@
-import { renameSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { API_KEY, MANAGEMENT_KEY, VERSIONS, REAL_BINARY_VARIABLE } from '@tokenmirror/testkit';
 import { mustBe, type Clause } from './world.js';
@@ -40,6 +40,34 @@ export const MANAGEMENT: readonly Clause[] = [
       await world.soon('the second key is let in', async () => (await world.models('sk-second')) === 200);
       mustBe('the empty array is taken', (await cpa.manage('PUT', '/api-keys', [])).status === 200);
       await world.soon('everyone is let in', async () => (await world.models(undefined)) === 200);
+    },
+  },
+  {
+    proves: 'null-key-list',
+    title: 'a config without a list of keys is told as `null`',
+    run: async (world) => {
+      const { cpa } = world;
+      cpa.port = 0;
+      await cpa.start();
+      await cpa.end();
+      await cpa.start(cpa.configText('', MANAGEMENT_KEY, []));
+      const { text } = await cpa.manage('GET', '/api-keys');
+      mustBe('it is null', JSON.stringify(JSON.parse(text)) === '{"api-keys":null}');
+    },
+  },
+  {
+    proves: 'applies-before-saving',
+    title: 'a change that cannot be saved is answered with 500, and is in memory all the same',
+    run: async (world) => {
+      const { cpa } = world;
+      await cpa.start();
+      chmodSync(cpa.configFile, 0o444);
+      await delay(1000);
+      const { status } = await cpa.manage('PUT', '/api-keys', [API_KEY, 'sk-unsaved']);
+      const isRoot = process.getuid?.() === 0 && process.env[REAL_BINARY_VARIABLE] !== undefined;
+      mustBe('it answers 500', isRoot || status === 500);
+      mustBe('it is listed', (await cpa.manage('GET', '/api-keys')).text.includes('sk-unsaved'));
+      mustBe('it is not in the file', isRoot || !world.config().includes('sk-unsaved'));
     },
   },
   {

@@ -41,6 +41,8 @@ export const FACTS = {
   'management-needs-secret': 'without a secret the management API is not there',
   'bans-after-five': 'five wrong management keys ban the address, the right key included, on HTTP and RESP alike',
   'refuses-empty-items': 'an empty list of api-keys is refused in `items`, and accepted as an array',
+  'null-key-list': 'a config without a list of api-keys is told as `null`',
+  'applies-before-saving': 'a change through the management API that cannot be saved is answered with 500, and is in memory all the same',
   'delete-absent-is-ok': 'deleting an api-key that is not there is answered with 200',
   'keeps-comments': 'a management call that changes the config keeps its comments',
   'management-enforced-by-watch': 'in 6.9 a change through the management API is enforced by the config watch only, in 7.2 at once',

@@ -75,7 +75,7 @@ export class Management {
     const { method, path } = request;
     switch (`${method} ${path}`) {
       case 'GET /api-keys':
-        return { status: 200, body: { 'api-keys': this.#parts.config().apiKeys } };
+        return { status: 200, body: { 'api-keys': this.#listedKeys() } };
       case 'PUT /api-keys':
         return this.#putApiKeys(request.body);
       case 'PATCH /api-keys':
@@ -123,6 +123,11 @@ export class Management {
     };
   }
 
+  #listedKeys(): readonly string[] | null {
+    const { apiKeys, hasKeyList } = this.#parts.config();
+    return hasKeyList || !this.#parts.measured.has('null-key-list') ? apiKeys : null;
+  }
+
   #putApiKeys(body: string): Answer {
     const value = jsonIn(body);
     const { measured } = this.#parts;
@@ -153,8 +158,13 @@ export class Management {
   #change(path: readonly string[], value: unknown): Answer {
     const { disk, apply, measured } = this.#parts;
     const text = withValue(disk.readConfig() ?? '', path, value, measured.has('keeps-comments'));
-    disk.writeConfigInPlace(text);
     const config = readProxyConfig(text);
+    if (config !== undefined && measured.has('applies-before-saving')) apply(config);
+    try {
+      disk.writeConfigInPlace(text);
+    } catch {
+      return error(500, 'failed to save config');
+    }
     if (config !== undefined) apply(config);
     return OK;
   }

@@ -52,7 +52,9 @@ export class RealDisk implements Disk {
     return readOrNothing(this.#configFile);
   }
 
+  /** A file without the right to be written is not, for root neither: tests may run as root, and the program does not. */
   writeConfigInPlace(text: string): void {
+    if ((statSync(this.#configFile).mode & 0o200) === 0) throw new Error('permission denied');
     writeFileSync(this.#configFile, text);
   }
 

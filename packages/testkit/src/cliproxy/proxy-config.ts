@@ -6,6 +6,7 @@ export interface ProxyConfig {
   readonly port: number;
   readonly authDir: string;
   readonly apiKeys: readonly string[];
+  readonly hasKeyList: boolean;
   readonly proxyUrl: string | undefined;
   readonly secretKey: string;
   readonly allowRemote: boolean;
@@ -29,6 +30,7 @@ export function readProxyConfig(text: string): ProxyConfig | undefined {
     port: typeof config['port'] === 'number' ? config['port'] : 8317,
     authDir: textOf(config['auth-dir']),
     apiKeys: Array.isArray(keys) ? keys.filter((key): key is string => typeof key === 'string' && key !== '') : [],
+    hasKeyList: Array.isArray(keys),
     proxyUrl: textOf(config['proxy-url']) === '' ? undefined : textOf(config['proxy-url']),
     secretKey: textOf(management['secret-key']),
     allowRemote: management['allow-remote'] === true,
