@@ -17,6 +17,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'store-conformance': ['core'],
   'cliproxy-client': ['core'],
   encryption: ['core'],
+  database: ['core'],
+  'key-expiry': ['core', 'cliproxy-client', 'database'],
+  telegram: ['core', 'key-expiry'],
   service: [
     'core',
     'files',
@@ -28,6 +31,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'store-git',
     'cliproxy-client',
     'encryption',
+    'database',
+    'key-expiry',
+    'telegram',
   ],
   cli: ['core', 'service'],
   testkit: ['core'],
@@ -45,7 +51,7 @@ function importsOf(directory: string): Import[] {
   return readdirSync(directory, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.ts'))
     .flatMap((file) =>
-      [...readFileSync(join(directory, file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) => ({
+      [...readFileSync(join(directory, file), 'utf8').matchAll(/(?<!['\w])(?:from|import)\s*\(?\s*'([^'\n]+)'/g)].map((match) => ({
         file,
         from: match[1] ?? '',
       })),

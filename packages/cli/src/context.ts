@@ -31,6 +31,7 @@ const ARGUMENT_OF: Readonly<Record<OptionSpec['type'], string>> = {
   url: ' <url>',
   flag: '',
   duration: ' <duration>',
+  days: ' <time>',
   size: ' <size>',
   count: ' <number>',
   names: ' <names>',

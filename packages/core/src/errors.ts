@@ -24,6 +24,9 @@ export const ERROR_CODES = {
   DOCUMENT_UNKNOWN: { exitCode: 6, about: 'no such document or version' },
   DOCUMENT_REFUSED: { exitCode: 6, about: 'a document cannot be replicated as it is' },
   GRANT_ALIVE: { exitCode: 6, about: 'restoring an old grant would kill the one in use' },
+  KEY_INVALID: { exitCode: 2, about: 'something about an API key was written in a way that cannot be used' },
+  KEY_UNKNOWN: { exitCode: 6, about: 'no such API key' },
+  KEY_REFUSED: { exitCode: 6, about: 'an API key cannot be changed like this' },
   INTERNAL: { exitCode: 70, about: 'a defect of Tokenmirror' },
 } as const satisfies Record<string, { exitCode: number; about: string }>;
 

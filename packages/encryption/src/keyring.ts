@@ -32,6 +32,11 @@ export class Keyring {
     return this.#keys.find((key) => key.id === id);
   }
 
+  /** All of them, the one that encrypts first. */
+  get all(): readonly EncryptionKey[] {
+    return this.#keys;
+  }
+
   get ids(): readonly string[] {
     return this.#keys.map(({ id }) => id);
   }

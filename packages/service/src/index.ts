@@ -8,6 +8,7 @@ export * from './commands/doctor.js';
 export * from './commands/encryption.js';
 export * from './commands/health.js';
 export * from './commands/history.js';
+export * from './commands/keys.js';
 export * from './commands/migrate.js';
 export * from './commands/restore.js';
 export * from './commands/status.js';
@@ -16,6 +17,7 @@ export * from './commands/verify.js';
 export * from './daemon/daemon.js';
 export * from './daemon/status-file.js';
 export * from './neighbour/neighbour.js';
+export type { KeysReport } from '@tokenmirror/key-expiry';
 export { ALARM_KINDS, type Alarm, type AlarmKind } from './operations/alarms.js';
 export * from './options/option-table.js';
 export * from './options/reference.js';
@@ -28,3 +30,14 @@ export * from './stores/store-provider.js';
 export * from './stores/store-registry.js';
 export * from './system-clock.js';
 export * from './version.js';
+export {
+  describePlan,
+  describeQuota,
+  FILTERS,
+  parseQuota,
+  parseTerm,
+  stateOf,
+  viewOf,
+  type ApiKey,
+  type Filter,
+} from '@tokenmirror/key-expiry';

@@ -27,7 +27,7 @@ export class Connections {
 
   async open(): Promise<void> {
     await this.close();
-    this.#config = await this.#negotiate();
+    this.#config = await negotiate(this.#plan);
     this.#pool = new pg.Pool({
       ...this.#config,
       max: Math.max(2, this.#plan.poolSize ?? DEFAULT_POOL_SIZE),
@@ -63,21 +63,21 @@ export class Connections {
       throw explain(error, this.#plan.place);
     }
   }
+}
 
-  /** Settles `sslmode=prefer`: encrypted where the server can. */
-  async #negotiate(): Promise<pg.ClientConfig> {
-    if (this.#plan.sslMode !== 'prefer' || this.#plan.client.ssl === false) return this.#plan.client;
-    const client = new pg.Client(this.#plan.client);
-    client.on('error', () => undefined);
-    try {
-      await client.connect();
-      await client.end();
-      return this.#plan.client;
-    } catch (error) {
-      await client.end().catch(() => undefined);
-      if (/does not support SSL/i.test((error as Error).message)) return { ...this.#plan.client, ssl: false };
-      throw explain(error, this.#plan.place);
-    }
+/** How to connect, with `sslmode=prefer` settled: encrypted where the server can. @throws TokenmirrorError STORE_UNREACHABLE, STORE_DENIED */
+export async function negotiate({ sslMode, client: config, place }: ConnectionPlan): Promise<pg.ClientConfig> {
+  if (sslMode !== 'prefer' || config.ssl === false) return config;
+  const client = new pg.Client(config);
+  client.on('error', ignore);
+  try {
+    await client.connect();
+    await client.end();
+    return config;
+  } catch (error) {
+    await client.end().catch(ignore);
+    if (/does not support SSL/i.test((error as Error).message)) return { ...config, ssl: false };
+    throw explain(error, place);
   }
 }
 

@@ -1,2 +1,3 @@
+export { negotiate } from './connections.js';
 export * from './dsn.js';
 export * from './postgres-store.js';

@@ -1,5 +1,6 @@
 export * from './free-port.js';
 export * from './until.js';
+export * from './telegram-server.js';
 export * from './postgres-server.js';
 export * from './test-postgres.js';
 export * from './upstream-postgres.js';

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { EXIT_ATTENTION, type CustodyReport } from '@tokenmirror/core';
-import { ReplicaFactory, status as look, type NeighbourReport, type StatusReport } from '@tokenmirror/service';
+import { ReplicaFactory, status as look, type KeysReport, type NeighbourReport, type StatusReport } from '@tokenmirror/service';
 import { invoke, print, printJson } from '../context.js';
 import { describeMirror, isMirrorWell } from '../output/places.js';
 import { colorsFor } from '../output/style.js';
@@ -24,6 +24,19 @@ export async function status(command: Command): Promise<number> {
         isInTrouble(report.daemon.report?.neighbour))
     );
   return isWell ? 0 : EXIT_ATTENTION;
+}
+
+function describeKeys({ problem, targets, ending }: KeysReport, colors: ReturnType<typeof colorsFor>): string[] {
+  const used = targets.filter(({ syncedAt, problem: of }) => syncedAt !== undefined || of !== undefined);
+  return [
+    ...(problem === undefined ? [] : [colors.red(`keys       the registry cannot be used: ${problem}`)]),
+    ...used.map(({ target, problem: of, foreign }) =>
+      of === undefined
+        ? `keys       ${target.replace(/^\S+ /, '')}: in sync${foreign.length === 0 ? '' : `, ${String(foreign.length)} that nobody registered`}`
+        : colors.red(`keys       ${target.replace(/^\S+ /, '')}: ${of.reason}. ${of.remedy}`),
+    ),
+    ...ending.map(({ id, owner, expiresAt }) => `           ${id}${owner === '' ? '' : ` of ${owner}`} expires ${distance(expiresAt)}`),
+  ];
 }
 
 function isInTrouble(neighbour: NeighbourReport | undefined): boolean {
@@ -95,6 +108,7 @@ function render({ workspace, store, mirrors, peers, daemon, credentials }: Statu
       lines.push(`           since its start: ${counts.map(([name, count]) => `${name} ${String(count)}`).join(', ')}`);
     if (report.custody !== undefined) lines.push(...describeCustody(report.custody, colors));
     if (report.neighbour !== undefined) lines.push(...describe(report.neighbour, colors));
+    if (report.keys !== undefined) lines.push(...describeKeys(report.keys, colors));
   }
   if (credentials.length > 0) {
     lines.push(

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { inject, injectable } from '../injection.js';
-import { backoffMs, isOutage, messageOf, TokenmirrorError, type ClusterIdentity, type DocumentKey, type Log } from '@tokenmirror/core';
+import { backoffMs, isOutage, messageOf, TokenmirrorError, type ClusterIdentity, type Log } from '@tokenmirror/core';
 import type { Locations } from '@tokenmirror/workspace';
 import type { OptionName } from '../options/option-table.js';
 import { changedOptions, type Settings } from '../options/settings.js';
@@ -8,11 +8,9 @@ import type { Replica, ReplicaEvent } from '../replica.js';
 import { LOG, ReplicaFactory } from '../replica-factory.js';
 import { SETTINGS } from '../stores/store-provider.js';
 import { StoreRegistry } from '../stores/store-registry.js';
-import { ManagementClient, type ManagementTarget } from '@tokenmirror/cliproxy-client';
-import { CredentialWatch } from '../neighbour/credential-watch.js';
+import { Companions } from '../companions/companions.js';
 import { Neighbour } from '../neighbour/neighbour.js';
-import { livenessBeside, managementBeside } from '../neighbour/neighbour-config.js';
-import { RefusedKeysFile } from '../neighbour/refused-keys-file.js';
+import { livenessBeside } from '../neighbour/neighbour-config.js';
 import { systemClock } from '../system-clock.js';
 import { VERSION } from '../version.js';
 import { logEvent } from './event-log.js';
@@ -42,7 +40,7 @@ export interface DaemonHooks {
 interface Running {
   readonly replica: Replica;
   readonly neighbour: Neighbour;
-  readonly watch: CredentialWatch | undefined;
+  readonly companions: Companions;
   readonly file: StatusFile;
   readonly locations: Locations;
 }
@@ -77,12 +75,14 @@ export class Daemon {
     this.#locations = locations;
     const startedAt = Date.now();
     let report: (() => DaemonReport) | undefined;
+    let companions: Companions | undefined;
     const operations = new Operations({
       settings: this.#settings,
       clock: systemClock,
       log: this.#log,
       report: () => report?.(),
       expiries: () => credentialExpiries(this.#replicas.workspace(locations)),
+      keys: () => companions?.keys,
     });
     this.#operations = operations;
     await operations.start();
@@ -102,10 +102,23 @@ export class Daemon {
         clock: systemClock,
         log: this.#log,
         changed: () => {
+          if (neighbour.report?.answers === true) companions?.cliproxyAnswers();
           file.changed();
         },
       });
-      const watch = this.#credentialWatch(locations, replica);
+      companions = new Companions({
+        settings: this.#settings,
+        locations,
+        log: this.#log,
+        replica: replica.id,
+        accessTokenDied: (key) => {
+          replica.accessTokenDied(key);
+        },
+        alarms: () => operations.alarms,
+        changed: () => {
+          file.changed();
+        },
+      });
       const reportNow = (): DaemonReport => ({
         pid: process.pid,
         version: VERSION,
@@ -118,11 +131,11 @@ export class Daemon {
         mirrors: replica.mirrors.map(({ status }) => status),
         peers: replica.peers,
         neighbour: neighbour.report,
-        management: watch?.report,
+        ...companions?.report,
       });
       report = reportNow;
       const file = new StatusFile(locations.stateDir, reportNow);
-      await this.#runReplica({ replica, neighbour, watch, file, locations }, () => {
+      await this.#runReplica({ replica, neighbour, companions, file, locations }, () => {
         this.#log.info('ready', { afterMs: Date.now() - startedAt });
         hooks.ready?.();
       });
@@ -133,7 +146,7 @@ export class Daemon {
     }
   }
 
-  async #runReplica({ replica, neighbour, watch, file, locations }: Running, ready: () => void): Promise<void> {
+  async #runReplica({ replica, neighbour, companions, file, locations }: Running, ready: () => void): Promise<void> {
     this.#log.info('started', {
       version: VERSION,
       workspace: locations.authDir,
@@ -148,14 +161,15 @@ export class Daemon {
     try {
       if (this.#stopping.signal.aborted) return;
       neighbour.start();
+      companions.start();
       await replica.run(() => {
-        watch?.start();
+        companions.ready();
         void file.write();
         ready();
       });
     } finally {
       neighbour.stop();
-      watch?.stop();
+      await companions.stop();
       await replica.close();
       await file.write();
       this.#log.info('stopped');
@@ -189,19 +203,6 @@ export class Daemon {
     if (!this.#settings['outlives-cliproxy']) return false;
     const liveness = await livenessBeside(this.#locations?.configFile, this.#settings['cliproxy-url']);
     return liveness === 'refused' || liveness === 'unknown';
-  }
-
-  /** Where a management key was given. */
-  #credentialWatch({ configFile, stateDir, authDir }: Locations, replica: Replica): CredentialWatch | undefined {
-    const { 'cliproxy-url': url, 'management-key': key } = this.#settings;
-    if (key === undefined) return undefined;
-    const common = { clock: systemClock, random: Math.random, log: this.#log };
-    const target = (): ManagementTarget | undefined => managementBeside(configFile, url, key);
-    const client = new ManagementClient({ ...common, target, refusedKeys: new RefusedKeysFile(stateDir) });
-    const died = (document: DocumentKey): void => {
-      replica.accessTokenDied(document);
-    };
-    return new CredentialWatch({ ...common, client, authDir, died });
   }
 
   /** A store that is down when the daemon starts is waited for; one that refuses us is not. After a while what a mirror or the last workspace has must do. */

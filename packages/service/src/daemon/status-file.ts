@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkFormat, CURRENT_FORMAT, type CustodyReport, type EngineStatus, type MirrorStatus } from '@tokenmirror/core';
 import { replaceFile } from '@tokenmirror/files';
+import type { KeysReport } from '@tokenmirror/key-expiry';
+import type { TelegramReport } from '@tokenmirror/telegram';
 import type { ManagementReport } from '../neighbour/credential-watch.js';
 import type { NeighbourReport } from '../neighbour/neighbour.js';
 
@@ -29,6 +31,10 @@ export interface DaemonReport {
   readonly neighbour?: NeighbourReport | undefined;
   /** Absent without a management key. */
   readonly management?: ManagementReport | undefined;
+  /** Absent without a management key, or with `keys: no`. */
+  readonly keys?: KeysReport | undefined;
+  /** Absent without a bot. */
+  readonly telegram?: TelegramReport | undefined;
 }
 
 const FILE = 'status.json';

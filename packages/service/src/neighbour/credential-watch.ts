@@ -79,7 +79,6 @@ export class CredentialWatch {
     this.#stopped = true;
     this.#cancel?.();
     this.#channel.stop();
-    this.#parts.client.close();
   }
 
   #hear(text: string): void {

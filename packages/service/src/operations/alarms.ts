@@ -1,4 +1,5 @@
 import type { DocumentKey } from '@tokenmirror/core';
+import type { KeysReport } from '@tokenmirror/key-expiry';
 import type { DaemonReport } from '../daemon/status-file.js';
 import type { Starting } from './health.js';
 import { maskedName } from './masked-name.js';
@@ -33,7 +34,12 @@ export type AlarmKind =
   | 'cliproxy-silent'
   | 'cliproxy-open'
   | 'cliproxy-config-lost'
-  | 'management-refused';
+  | 'management-refused'
+  | 'keys-not-synced'
+  | 'keys-unreadable'
+  | 'key-expires'
+  | 'recharge-requested'
+  | 'telegram-refused';
 
 const SEVERITIES: Readonly<Record<AlarmKind, Severity>> = {
   'authority-unreachable': 'critical',
@@ -53,6 +59,11 @@ const SEVERITIES: Readonly<Record<AlarmKind, Severity>> = {
   'cliproxy-open': 'critical',
   'cliproxy-config-lost': 'critical',
   'management-refused': 'warning',
+  'keys-not-synced': 'critical',
+  'keys-unreadable': 'warning',
+  'key-expires': 'warning',
+  'recharge-requested': 'warning',
+  'telegram-refused': 'warning',
 };
 
 export const ALARM_KINDS = Object.keys(SEVERITIES) as readonly AlarmKind[];
@@ -120,6 +131,9 @@ export function alarmsOf(report: DaemonReport, now: number, { outageMs, mirrorMs
   if (neighbour?.answers === false)
     raise('cliproxy-silent', 'CLIProxyAPI does not answer beside this replica', 'Check that it runs, and cliproxy-url.');
   if (management?.problem !== undefined) raise('management-refused', management.problem.reason, management.problem.remedy);
+  if (report.keys !== undefined) raiseOfKeys(report.keys, raise);
+  if (report.telegram?.state === 'refused')
+    raise('telegram-refused', 'Telegram refused the token of the bot', 'Correct telegram-token, and restart the daemon.');
   return alarms;
 }
 
@@ -163,6 +177,32 @@ function raiseOfCustody({ replica, neighbour }: DaemonReport, custody: NonNullab
     );
   for (const key of custody.diedAgain)
     raise('token-died-again', `the access token of ${named(key)} died again soon after a refresh`, 'Log in again if this goes on.', key);
+}
+
+function raiseOfKeys({ problem, targets, ending, unreadable, requests }: KeysReport, raise: Raise): void {
+  if (problem !== undefined) raise('keys-not-synced', `the registry of API keys cannot be used: ${problem}`, 'See the log.', 'registry');
+  for (const { target, problem: of } of targets)
+    if (of !== undefined) raise('keys-not-synced', `the API keys of ${target} are not kept right: ${of.reason}`, of.remedy, target);
+  if (unreadable.length > 0)
+    raise(
+      'keys-unreadable',
+      `${String(unreadable.length)} API keys cannot be decrypted, the first: ${unreadable[0] ?? ''}`,
+      'Give the encryption key or the secret file with which they were registered; or register them anew.',
+    );
+  for (const { id, mask, owner, expiresAt } of ending)
+    raise(
+      'key-expires',
+      `the API key ${id} (${mask}${owner === '' ? '' : ` of ${owner}`}) expires at ${new Date(expiresAt).toISOString()}`,
+      `Extend it with \`tokenmirror keys extend ${id} 30d\`, or let it end.`,
+      id,
+    );
+  for (const { email, note, at } of requests)
+    raise(
+      'recharge-requested',
+      `${email} asks for more${note === '' ? '' : `: ${note}`}`,
+      'Extend a key or raise a quota.',
+      `${email} ${String(at)}`,
+    );
 }
 
 function named(key: DocumentKey): string {

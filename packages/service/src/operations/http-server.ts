@@ -1,8 +1,12 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
+import rateLimit from '@fastify/rate-limit';
+import swagger from '@fastify/swagger';
+import fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify';
 import { messageOf, TokenmirrorError, type Log } from '@tokenmirror/core';
+import { httpStatusOf } from '@tokenmirror/key-expiry';
 import type { ListenAddress } from '../options/option-values.js';
 import type { Redact } from '../redaction.js';
+import { VERSION } from '../version.js';
 import type { Health } from './health.js';
 
 export interface HttpServerParts {
@@ -14,13 +18,17 @@ export interface HttpServerParts {
   /** The whole report, for `/status`. */
   readonly status: () => unknown;
   readonly metrics: { readonly contentType: string; text(): Promise<string> };
+  /** What the companions add. */
+  readonly routes: (app: FastifyInstance) => void;
 }
 
 /** Answered without a token: what a probe needs to know, and no more. */
-const OPEN_PATHS: ReadonlySet<string> = new Set(['/livez', '/readyz']);
+const OPEN_PATHS: ReadonlySet<string> = new Set(['/livez', '/readyz', '/healthz']);
 const BODY_BYTES = 64 * 1024;
+/** From one address; whoever guesses at the token is slowed down by it. */
+const REQUESTS_A_MINUTE = 300;
 
-/** `/livez`, `/readyz`, `/status` and `/metrics`. @throws TokenmirrorError OPTION_INVALID for an address that others can reach, without a token */
+/** Health, metrics, the companions' API, and `/openapi.json`, which tells of it. @throws TokenmirrorError OPTION_INVALID for an address that others can reach, without a token */
 export class HttpServer {
   readonly #parts: HttpServerParts;
   readonly #server: FastifyInstance;
@@ -34,18 +42,35 @@ export class HttpServer {
         'Set TOKENMIRROR_HTTP_TOKEN, or listen on 127.0.0.1.',
       );
     this.#parts = parts;
-    this.#server = fastify({ logger: false, bodyLimit: BODY_BYTES, forceCloseConnections: true });
-    this.#server.addHook('onRequest', async (request, reply) => {
-      if (OPEN_PATHS.has(request.routeOptions.url ?? '') || this.#isLetIn(request)) return;
-      await reply.code(401).send({ error: { code: 'UNAUTHORIZED', message: 'a bearer token is needed' } });
+    this.#server = fastify({
+      logger: false,
+      bodyLimit: BODY_BYTES,
+      forceCloseConnections: true,
+      ajv: { customOptions: { removeAdditional: false } },
     });
-    this.#server.addHook('onSend', (_, __, payload) => Promise.resolve(typeof payload === 'string' ? parts.redact(payload) : payload));
-    this.#server.setNotFoundHandler((_, reply) => reply.code(404).send({ error: { code: 'NOT_FOUND', message: 'there is no such page' } }));
-    this.#server.setErrorHandler((error: { statusCode?: number }, _, reply) => {
+    this.#server.setErrorHandler((error: FastifyError | TokenmirrorError, _, reply) => {
+      if (error instanceof TokenmirrorError) return reply.code(httpStatusOf(error)).send(problem(error.code, error.message, error.remedy));
       const status = error.statusCode ?? 500;
-      return reply.code(status).send({ error: { code: status < 500 ? 'BAD_REQUEST' : 'INTERNAL', message: 'the request failed' } });
+      const about = error.validation === undefined ? 'the request failed' : error.message;
+      return reply
+        .code(status)
+        .send(status < 500 ? problem(CODES[status] ?? 'BAD_REQUEST', about) : problem('INTERNAL', 'the request failed'));
     });
-    this.#routes();
+    this.#server.addHook('onSend', (request, __, payload) =>
+      Promise.resolve(typeof payload === 'string' && request.routeOptions.config.showsKey !== true ? parts.redact(payload) : payload),
+    );
+    void this.#server.register(rateLimit, { max: REQUESTS_A_MINUTE, allowList: ({ url }) => OPEN_PATHS.has(url) });
+    void this.#server.register(swagger, { openapi: { openapi: '3.0.3', info: { title: 'Tokenmirror', version: VERSION }, ...SECURITY } });
+    void this.#server.register((app, _, done) => {
+      app.addHook('preParsing', async (request, reply) => {
+        if (OPEN_PATHS.has(request.routeOptions.url ?? '') || this.#isLetIn(request)) return;
+        await reply.code(401).send(problem('UNAUTHORIZED', 'a bearer token is needed'));
+      });
+      app.setNotFoundHandler((_, reply) => reply.code(404).send(problem('NOT_FOUND', 'there is no such page')));
+      this.#routes(app);
+      parts.routes(app);
+      done();
+    });
   }
 
   /** A port that is taken is told, and nothing else suffers. Resolves to where it listens, with the port that was given. */
@@ -80,15 +105,22 @@ export class HttpServer {
     }
   }
 
-  #routes(): void {
+  #routes(app: FastifyInstance): void {
     const { health, status, metrics } = this.#parts;
-    this.#server.get('/livez', () => ({ status: 'alive' }));
-    this.#server.get('/readyz', (request, reply) => {
+    const told = (summary: string, response: Readonly<Record<number, unknown>> = {}) => ({
+      schema: { tags: ['health'], summary, response },
+    });
+    const STATUS = { type: 'object', properties: { status: { type: 'string' } }, required: ['status'] };
+    const alive = (): unknown => ({ status: 'alive' });
+    app.get('/livez', told('The process is there', { 200: STATUS }), alive);
+    app.get('/healthz', told('The same, under the name that others use', { 200: STATUS }), alive);
+    app.get('/readyz', told('Whether the workspace can be served from; the reasons with a token only'), (request, reply) => {
       const { isReady, state, reasons } = health();
       return reply.code(isReady ? 200 : 503).send(this.#isLetIn(request) ? { status: state, reasons } : { status: state });
     });
-    this.#server.get('/status', () => status());
-    this.#server.get('/metrics', async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+    app.get('/status', told('Everything that the daemon knows of itself'), () => status());
+    app.get('/metrics', told('For Prometheus'), async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+    app.get('/openapi.json', told('This document'), () => this.#server.swagger());
   }
 
   #isLetIn({ headers }: FastifyRequest): boolean {
@@ -97,6 +129,22 @@ export class HttpServer {
     const given = headers['x-apim-token'] ?? headers.authorization?.replace(/^Bearer /i, '') ?? '';
     return timingSafeEqual(digest(String(given)), digest(token));
   }
+}
+
+const CODES: Readonly<Record<number, string>> = { 413: 'BODY_TOO_LARGE', 415: 'UNSUPPORTED_MEDIA_TYPE', 429: 'TOO_MANY_REQUESTS' };
+
+const SECURITY = {
+  components: {
+    securitySchemes: {
+      bearer: { type: 'http' as const, scheme: 'bearer' },
+      header: { type: 'apiKey' as const, in: 'header', name: 'X-APIM-Token' },
+    },
+  },
+  security: [{ bearer: [] }, { header: [] }],
+};
+
+function problem(code: string, message: string, remedy?: string): unknown {
+  return { error: { code, message, ...(remedy === undefined ? {} : { remedy }) } };
 }
 
 function digest(text: string): Buffer {

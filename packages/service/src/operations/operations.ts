@@ -1,10 +1,11 @@
-import type { Clock, Log, TokenStore } from '@tokenmirror/core';
+import { TokenmirrorError, type Clock, type Log, type TokenStore } from '@tokenmirror/core';
+import type { KeyCompanion } from '../companions/key-companion.js';
 import type { DaemonReport } from '../daemon/status-file.js';
 import type { Settings } from '../options/settings.js';
 import { alarmsOf, alarmsOfStart, type Alarm } from './alarms.js';
 import { redactionOf } from '../redaction.js';
 import { healthOf, type Health, type Starting } from './health.js';
-import { HttpServer } from './http-server.js';
+import type { HttpServer } from './http-server.js';
 import { Metrics } from './metrics.js';
 import { Notifier } from './notifier.js';
 import { timedStore } from './timed-store.js';
@@ -15,6 +16,8 @@ export interface OperationsParts {
   readonly log: Log;
   readonly report: () => DaemonReport | undefined;
   readonly expiries: () => Promise<ReadonlyMap<string, number>>;
+  /** `undefined` before there is one, or without one. */
+  readonly keys: () => KeyCompanion | undefined;
 }
 
 /** Reading every credential for its expiry is not done for each scrape. */
@@ -24,27 +27,19 @@ const EXPIRIES_LAST_MS = 30_000;
 export class Operations {
   #parts: OperationsParts;
   readonly #metrics: Metrics;
-  readonly #server: HttpServer | undefined;
+  #server: HttpServer | undefined;
   #notifier: Notifier | undefined;
   /** What is waited for before there is a report; and whether it is waited for so long that what there is has to do. */
   starting: Starting | undefined;
   isDegradedStart = false;
   #expiries: { readonly at: number; readonly found: Promise<ReadonlyMap<string, number>> } | undefined;
 
-  /** @throws TokenmirrorError OPTION_INVALID */
   constructor(parts: OperationsParts) {
     this.#parts = parts;
-    const { settings, log, report } = parts;
+    const { settings, report } = parts;
     const alarms = (): Alarm[] => this.alarms;
     const health = (): Health => this.health;
     this.#metrics = new Metrics({ report, alarms, health, expiries: () => this.#credentialExpiries() });
-    const listen = settings['http-listen'];
-    const redact = redactionOf(settings);
-    const status = (): unknown => ({ health: this.health, alarms: this.alarms, report: report() ?? null });
-    this.#server =
-      listen === 'off'
-        ? undefined
-        : new HttpServer({ listen, token: settings['http-token'], log, redact, health, status, metrics: this.#metrics });
     this.#notifier = this.#notifierOf(settings);
   }
 
@@ -56,6 +51,16 @@ export class Operations {
     this.#notifier?.stop();
     this.#notifier = this.#notifierOf(settings);
     this.#notifier?.start();
+  }
+
+  #keys(): KeyCompanion {
+    const keys = this.#parts.keys();
+    if (keys !== undefined) return keys;
+    throw new TokenmirrorError(
+      'STORE_UNREACHABLE',
+      'this daemon keeps no API keys, or has not begun',
+      'Give it a management key (CLIPROXY_MGMT_KEY), and leave `keys` on.',
+    );
   }
 
   get alarms(): Alarm[] {
@@ -78,7 +83,9 @@ export class Operations {
     });
   }
 
+  /** @throws TokenmirrorError OPTION_INVALID */
   async start(): Promise<void> {
+    this.#server = await this.#newServer();
     await this.#server?.start();
     this.#notifier?.start();
   }
@@ -86,6 +93,25 @@ export class Operations {
   async stop(): Promise<void> {
     this.#notifier?.stop();
     await this.#server?.stop();
+  }
+
+  async #newServer(): Promise<HttpServer | undefined> {
+    const { settings, log, report, clock } = this.#parts;
+    const listen = settings['http-listen'];
+    if (listen === 'off') return undefined;
+    const [{ HttpServer: Server }, { keyRoutes }] = await Promise.all([import('./http-server.js'), import('@tokenmirror/key-expiry')]);
+    return new Server({
+      listen,
+      token: settings['http-token'],
+      log,
+      redact: redactionOf(settings),
+      health: () => this.health,
+      status: () => ({ health: this.health, alarms: this.alarms, report: report() ?? null }),
+      metrics: this.#metrics,
+      routes: (app) => {
+        keyRoutes(app, { registry: () => this.#keys().registry, keeper: () => this.#keys().keeper, now: () => clock.now() });
+      },
+    });
   }
 
   #notifierOf(settings: Settings): Notifier | undefined {

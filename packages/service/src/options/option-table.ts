@@ -5,6 +5,7 @@ export type OptionType =
   | 'url'
   | 'flag'
   | 'duration'
+  | 'days'
   | 'size'
   | 'count'
   | 'names'
@@ -19,7 +20,7 @@ export type OptionType =
 
 export interface OptionSpec {
   readonly type: OptionType;
-  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Custody' | 'Replication' | 'Operation' | 'Output';
+  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Custody' | 'Replication' | 'Keys' | 'Telegram' | 'Operation' | 'Output';
   /** As it would be written in `tokenmirror.yaml`; absent when there is none, or when it depends on others (then `defaultNote` says how). */
   readonly default?: string;
   readonly defaultNote?: string;
@@ -65,7 +66,7 @@ export const OPTIONS = {
     group: 'Workspace',
     environment: ['CLIPROXY_MGMT_KEY'],
     secret: true,
-    description: 'Management key of CLIProxyAPI: with it access tokens that died are noticed and refreshed',
+    description: 'Management key of CLIProxyAPI: with it dead access tokens are noticed and refreshed, and API keys are kept right',
   },
   'state-dir': {
     type: 'path',
@@ -364,18 +365,92 @@ export const OPTIONS = {
     group: 'Store',
     description: 'A file with such keys, one a line, mode 0600',
   },
+  keys: {
+    type: 'switch',
+    group: 'Keys',
+    default: 'yes',
+    description:
+      'Keep the API keys of CLIProxyAPI as the registry has them. Nothing happens without a management key, or before the first key',
+  },
+  'key-sync-interval': {
+    type: 'duration',
+    group: 'Keys',
+    default: '30s',
+    environment: ['APIM_KEY_SYNC_INTERVAL'],
+    description: 'How often the keys of CLIProxyAPI are looked at without a reason; changes and ends of terms are not waited for',
+  },
+  'key-targets': {
+    type: 'names',
+    group: 'Keys',
+    defaultNote: 'only the one beside this workspace',
+    description: 'Addresses of further CLIProxyAPIs that get the same keys, separated by commas',
+  },
+  'key-target-keys': {
+    type: 'text',
+    group: 'Keys',
+    secret: true,
+    defaultNote: 'management-key for all of them',
+    description: 'Their management keys, in the same order, separated by commas',
+  },
+  'key-reminder': {
+    type: 'days',
+    group: 'Keys',
+    default: '3d',
+    description: 'How long before its end a key is told of',
+  },
+  database: {
+    type: 'path',
+    group: 'Keys',
+    defaultNote: 'Postgres where that is the authority, else companions.db in the state directory',
+    environment: ['APIM_DB_PATH'],
+    description: 'File of the embedded database with the registry of keys',
+  },
+  'database-dir': {
+    type: 'path',
+    group: 'Keys',
+    environment: ['APIM_DATA_DIR'],
+    description: 'Directory of that file, where only a directory is given; it is called apim.db then',
+  },
+  'telegram-token': {
+    type: 'text',
+    group: 'Telegram',
+    environment: ['TELEGRAM_BOT_TOKEN'],
+    secret: true,
+    description: 'Token of the Telegram bot',
+  },
+  'telegram-users': {
+    type: 'names',
+    group: 'Telegram',
+    environment: ['TELEGRAM_ALLOWED_USER_IDS'],
+    defaultNote: 'nobody',
+    description: 'Ids of the users that the bot obeys, separated by commas',
+  },
+  'telegram-chats': {
+    type: 'names',
+    group: 'Telegram',
+    environment: ['TELEGRAM_ALLOWED_CHAT_IDS'],
+    defaultNote: 'any chat of an allowed user',
+    description: 'Ids of the chats in which it answers; without telegram-users everybody in them is obeyed',
+  },
+  'telegram-api': {
+    type: 'url',
+    group: 'Telegram',
+    default: 'https://api.telegram.org',
+    description: 'Another server of the Telegram Bot API',
+  },
   'http-listen': {
     type: 'listen',
     group: 'Operation',
     default: '127.0.0.1:8318',
-    description: 'Where /livez, /readyz, /status and /metrics are served: address:port, or off. Beyond this machine only with http-token',
+    environment: ['APIM_HTTP_ADDR'],
+    description: 'Where health, metrics and the HTTP API are served: address:port, or off. Beyond this machine only with http-token',
   },
   'http-token': {
     type: 'text',
     group: 'Operation',
     environment: ['APIM_HTTP_AUTH_TOKEN'],
     secret: true,
-    description: 'Bearer token for everything but /livez and /readyz',
+    description: 'Bearer token for everything but /livez, /readyz and /healthz',
   },
   'notify-url': {
     type: 'url',

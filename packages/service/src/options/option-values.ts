@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { OptionType } from './option-table.js';
 
 const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const DAY_UNITS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 };
 const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, b: 1, kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3, kb: 1000, mb: 1e6, gb: 1e9 };
 
 /** `250ms`, `10s`, `2m`, `1h`, as milliseconds. */
@@ -12,6 +13,15 @@ const duration = z.string().transform((text, context) => {
   const ms = Number(amount) * (DURATION_UNITS[unit ?? ''] ?? NaN);
   if (ms >= 10 && ms <= 86_400_000) return ms;
   context.addIssue({ code: 'custom', message: 'write a duration between 10ms and 24h, such as 500ms, 10s or 2m' });
+  return z.NEVER;
+});
+
+/** `12h`, `3d`, `2w`, as milliseconds. */
+const days = z.string().transform((text, context) => {
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)(m|h|d|w)$/.exec(text) ?? [];
+  const ms = Number(amount) * (DAY_UNITS[unit ?? ''] ?? NaN);
+  if (ms >= 60_000 && ms <= 366 * 86_400_000) return ms;
+  context.addIssue({ code: 'custom', message: 'write a time between 1m and 366d, such as 12h, 3d or 2w' });
   return z.NEVER;
 });
 
@@ -70,6 +80,7 @@ export const VALUE_SCHEMAS = {
   url,
   flag,
   duration,
+  days,
   size,
   count,
   names,

@@ -6,6 +6,7 @@ const SYNTAX: Readonly<Record<OptionSpec['type'], string>> = {
   url: 'address: `http://127.0.0.1:8317`',
   flag: 'true or false',
   duration: 'duration: `250ms`, `10s`, `2m`, `1h`',
+  days: 'time, such as 12h, 3d or 2w',
   size: 'size: `512KiB`, `1MiB`',
   count: 'whole number, 1 to 1000',
   names: 'names, separated by commas',

@@ -1,0 +1,63 @@
+import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { SqliteDatabase, SqliteStatement } from 'kysely';
+import { TokenmirrorError } from '@tokenmirror/core';
+import { codeOf } from './postgres.js';
+
+/** How long a call may block everything else while another process writes, in ms. */
+const BUSY_MS = 20;
+
+/** The part of libsql that is used; its own types are those of another package. */
+interface Libsql {
+  new (file: string, options?: { readonly?: boolean }): LibsqlDatabase;
+}
+interface LibsqlDatabase {
+  prepare(sql: string): SqliteStatement;
+  exec(sql: string): void;
+  close(): void;
+}
+
+/** Opens a file, made with mode 0600 where it is new. @throws TokenmirrorError WORKSPACE_DENIED */
+export async function openEmbedded(file: string): Promise<SqliteDatabase> {
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    closeSync(openSync(file, 'a', 0o600));
+  } catch (cause) {
+    throw new TokenmirrorError(
+      'WORKSPACE_DENIED',
+      `the database ${file} cannot be opened (${(cause as NodeJS.ErrnoException).code ?? ''})`,
+      'Check the rights of its directory, or name another file as `database`.',
+      { cause },
+    );
+  }
+  const raw = new (await libsql())(file);
+  raw.exec(`PRAGMA busy_timeout = ${String(BUSY_MS)}`);
+  raw.exec('PRAGMA journal_mode = WAL');
+  raw.exec('PRAGMA synchronous = FULL');
+  raw.exec('PRAGMA foreign_keys = ON');
+  return {
+    // A transaction that reads first and writes later fails when another process wrote in between.
+    prepare: (sql) => raw.prepare(sql === 'begin' ? 'begin immediate' : sql),
+    close: () => {
+      raw.close();
+    },
+  };
+}
+
+/** Rows of a table in an SQLite file of somebody else's, which is not changed. @throws an error of the driver */
+export async function readForeignTable(file: string, table: string): Promise<Record<string, unknown>[]> {
+  const raw = new (await libsql())(file, { readonly: true });
+  try {
+    return raw.prepare(`SELECT * FROM "${table.replaceAll('"', '""')}"`).all([]) as Record<string, unknown>[];
+  } finally {
+    raw.close();
+  }
+}
+
+export function isLibsqlBusy(error: unknown): boolean {
+  return codeOf(error).startsWith('SQLITE_BUSY');
+}
+
+async function libsql(): Promise<Libsql> {
+  return ((await import('libsql')) as unknown as { default: Libsql }).default;
+}

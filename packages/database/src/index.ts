@@ -1,0 +1,3 @@
+export * from './database.js';
+export { readForeignTable } from './embedded.js';
+export type { PostgresPlace } from './postgres.js';

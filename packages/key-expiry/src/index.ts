@@ -1,0 +1,13 @@
+export * from './api-key.js';
+export * from './key-registry.js';
+export { keyHash, type BoxSecret } from './key-box.js';
+export * from './quota.js';
+export { KEY_SCHEMA, type KeyTables } from './schema.js';
+export * from './term.js';
+export { readApiKeys } from './api-keys-call.js';
+export * from './key-keeper.js';
+export * from './key-plan.js';
+export * from './key-sync.js';
+export * from './http-routes.js';
+export * from './key-view.js';
+export * from './key-files.js';
