@@ -7,7 +7,8 @@ import { Management, type ManagementRequest } from './management.js';
 import type { Chance, Disk, Network } from './ports.js';
 import { readProxyConfig, withValue, type ProxyConfig } from './proxy-config.js';
 import { Refresher } from './refresher.js';
-import { Serving, type Answer, type Failure } from './serving.js';
+import { Serving, type Answer, type ClientCall, type Failure } from './serving.js';
+import { UsageBook } from './usage-book.js';
 
 export interface CliProxyParts {
   readonly disk: Disk;
@@ -47,6 +48,8 @@ export class CliProxy {
   readonly #bans: Bans;
   /** Connections that listen to the channel `errors`. */
   readonly #subscribers = new Set<RespSession>();
+  readonly #usageSubscribers = new Map<RespSession, () => void>();
+  readonly #usage: UsageBook;
   /** As the management API shows it, and as clients feel it: in 6.9 the first becomes the second through the watch alone. */
   #config: ProxyConfig;
   #enforced: ProxyConfig;
@@ -70,11 +73,18 @@ export class CliProxy {
     const failed = (failure: Failure): void => {
       for (const session of this.#subscribers) session.push(respArray('message', 'errors', JSON.stringify(failure)));
     };
-    this.#serving = new Serving({ ...parts, pool: this.#pool, refresher: this.#refresher, proxyUrl, failed });
+    this.#usage = new UsageBook({
+      clock,
+      measured,
+      isOn: () => this.#config.usageStatistics,
+      retentionSeconds: () => this.#config.usageRetentionSeconds,
+    });
+    this.#serving = new Serving({ ...parts, pool: this.#pool, refresher: this.#refresher, proxyUrl, failed, usage: this.#usage });
     this.#management = new Management({
       ...parts,
       pool: this.#pool,
       bans: this.#bans,
+      usage: this.#usage,
       config: () => this.#config,
       apply: (changed) => {
         this.#config = changed;
@@ -122,7 +132,8 @@ export class CliProxy {
     if (!path.startsWith('/v1/')) return { status: 404, body: '404 page not found' };
     if (!this.#letsIn(request)) return { status: 401, body: { error: 'Invalid API key' } };
     if (method === 'GET' && path === '/v1/models') return this.#serving.models();
-    if (method === 'POST' && (path === '/v1/messages' || path === '/v1/chat/completions')) return this.#serving.complete(request.body);
+    if (method === 'POST' && (path === '/v1/messages' || path === '/v1/chat/completions'))
+      return this.#serving.complete(clientCall(request));
     return { status: 404, body: '404 page not found' };
   }
 
@@ -139,7 +150,20 @@ export class CliProxy {
     }
     const { measured } = this.#parts;
     if (measured.has('resp-needs-auth') && !session.isAuthenticated) return '-NOAUTH Authentication required.\r\n';
-    if (name === 'LPOP' && words[1] === 'usage') return words[2] === undefined ? '$-1\r\n' : '*0\r\n';
+    if (name === 'LPOP' && words[1] === 'usage') {
+      const popped = this.#usage.pop(words[2] === undefined ? 1 : Math.max(0, Number(words[2])));
+      if (words[2] !== undefined) return respArray(...popped);
+      return popped[0] === undefined ? '$-1\r\n' : bulk(popped[0]);
+    }
+    if (name === 'SUBSCRIBE' && words[1] === 'usage' && measured.flavour === '7.2' && measured.has('usage-subscribe')) {
+      this.#usageSubscribers.set(
+        session,
+        this.#usage.subscribe((text) => {
+          session.push(respArray('message', 'usage', text));
+        }),
+      );
+      return `*3\r\n${bulk('subscribe')}${bulk('usage')}:1\r\n${respArray('message', 'usage', '{"support_refresh":true}')}`;
+    }
     if (name === 'SUBSCRIBE' && words[1] === 'errors' && measured.flavour === '7.2' && measured.has('resp-errors')) {
       this.#subscribers.add(session);
       return `*3\r\n${bulk('subscribe')}${bulk('errors')}:1\r\n`;
@@ -150,6 +174,8 @@ export class CliProxy {
   /** The connection of a session ended. */
   leave(session: RespSession): void {
     this.#subscribers.delete(session);
+    this.#usageSubscribers.get(session)?.();
+    this.#usageSubscribers.delete(session);
   }
 
   #letsIn({ headers }: ClientRequest): boolean {
@@ -197,6 +223,11 @@ function bulk(text: string): string {
 
 function respArray(...texts: readonly string[]): string {
   return `*${String(texts.length)}\r\n${texts.map(bulk).join('')}`;
+}
+
+function clientCall({ path, headers, address, body }: ClientRequest): ClientCall {
+  const bearer = (headers['authorization'] ?? '').replace(/^Bearer /i, '');
+  return { path, apiKey: headers['x-api-key'] ?? bearer, body, address, userAgent: headers['user-agent'] ?? '' };
 }
 
 function managementRequest({ method, path, query, headers, address, body }: ClientRequest): ManagementRequest {

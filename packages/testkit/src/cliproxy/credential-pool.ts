@@ -15,6 +15,9 @@ export interface LoadedCredential {
   /** Until when it is not refreshed. Outlives changed files. */
   pausedUntil: number;
   refreshing: boolean;
+  /** Requests that were made with it. */
+  succeeded: number;
+  failed: number;
 }
 
 const RECHECK_REMOVAL_MS = 50;
@@ -94,7 +97,16 @@ export class CredentialPool {
   #remember(path: string, fields: Fields): LoadedCredential {
     const known = this.#loaded.get(path);
     if (known === undefined) {
-      const credential: LoadedCredential = { path, fields, suspendedUntil: 0, message: '', pausedUntil: 0, refreshing: false };
+      const credential: LoadedCredential = {
+        path,
+        fields,
+        suspendedUntil: 0,
+        message: '',
+        pausedUntil: 0,
+        refreshing: false,
+        succeeded: 0,
+        failed: 0,
+      };
       this.#loaded.set(path, credential);
       this.#changed(credential);
       return credential;

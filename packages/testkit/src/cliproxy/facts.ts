@@ -49,6 +49,15 @@ export const FACTS = {
   'resp-needs-auth': 'the RESP port answers -NOAUTH before AUTH, and -ERR to what it does not know',
   'resp-errors': 'from 7.1.44 the RESP channel `errors` tells of every failed request, and of what became of its credential',
   'lists-suspended': 'the list of credentials says which are not used for a while',
+  'counts-requests': 'the list of credentials counts the requests that succeeded and failed',
+  'usage-needs-switch': 'usage is recorded only with usage-statistics-enabled',
+  'usage-export': '6.9 keeps statistics in memory and exports them; 7.2 has no such call',
+  'usage-import-merges': 'an import adds what is not there, told apart to the nanosecond, and skips the rest',
+  'usage-queue-http': '7.2 hands usage out over HTTP; a count of 0 is refused where the call exists',
+  'usage-queue-pops': 'what was read from the usage queue is gone',
+  'usage-queue-retention': 'usage leaves the queue after its retention',
+  'usage-subscribe': 'from 7.0.7 the RESP channel `usage` tells of every request',
+  'usage-subscribers-starve': 'while somebody subscribes, nothing enters the usage queue',
   'tells-version': 'management answers carry X-CPA-VERSION, refusals included',
 } as const satisfies Record<string, string>;
 

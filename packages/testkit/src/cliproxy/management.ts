@@ -6,6 +6,7 @@ import type { Clock } from '@tokenmirror/core';
 import type { Disk } from './ports.js';
 import { readProxyConfig, withValue, type ProxyConfig } from './proxy-config.js';
 import type { Answer } from './serving.js';
+import type { UsageBook } from './usage-book.js';
 
 export interface ManagementRequest {
   readonly method: string;
@@ -23,12 +24,14 @@ export interface ManagementParts {
   readonly pool: CredentialPool;
   readonly bans: Bans;
   readonly measured: Measured;
+  readonly usage: UsageBook;
   readonly config: () => ProxyConfig;
   /** Takes a config that was changed through a call, at once. */
   readonly apply: (config: ProxyConfig) => void;
 }
 
 const OK: Answer = { status: 200, body: { status: 'ok' } };
+const NOT_THERE: Answer = { status: 404, body: '404 page not found' };
 
 /** The management API, as far as it was measured. */
 export class Management {
@@ -66,13 +69,12 @@ export class Management {
   }
 
   async #withoutSecret(request: ManagementRequest): Promise<Answer> {
-    return this.#parts.measured.has('management-needs-secret')
-      ? { status: 404, body: '404 page not found' }
-      : await Promise.resolve(this.#route(request));
+    return this.#parts.measured.has('management-needs-secret') ? NOT_THERE : await Promise.resolve(this.#route(request));
   }
 
   #route(request: ManagementRequest): Answer {
     const { method, path } = request;
+    const { usage } = this.#parts;
     switch (`${method} ${path}`) {
       case 'GET /api-keys':
         return { status: 200, body: { 'api-keys': this.#listedKeys() } };
@@ -82,6 +84,12 @@ export class Management {
         return this.#patchApiKeys(request.body);
       case 'DELETE /api-keys':
         return this.#deleteApiKey(request.query.get('value') ?? '');
+      case 'GET /usage/export':
+        return usage.keepsStatistics ? { status: 200, body: usage.export() } : NOT_THERE;
+      case 'POST /usage/import':
+        return usage.keepsStatistics ? { status: 200, body: usage.import(jsonIn(request.body)) } : NOT_THERE;
+      case 'GET /usage-queue':
+        return this.#popUsage(request.query.get('count'));
       case 'GET /usage-statistics-enabled':
         return { status: 200, body: { 'usage-statistics-enabled': this.#parts.config().usageStatistics } };
       case 'PUT /usage-statistics-enabled':
@@ -103,19 +111,29 @@ export class Management {
       case 'PATCH /auth-files/fields':
         return this.#patchFields(request.body, (values) => Object.fromEntries(Object.entries(values).filter(([name]) => name !== 'name')));
       default:
-        return { status: 404, body: '404 page not found' };
+        return NOT_THERE;
     }
   }
 
-  #entryOf({ path, fields, suspendedUntil, message }: LoadedCredential): Readonly<Record<string, unknown>> {
+  #popUsage(written: string | null): Answer {
+    const { usage, measured } = this.#parts;
+    if (measured.flavour !== '7.2' || !measured.has('usage-queue-http')) return NOT_THERE;
+    const count = written === null ? 1 : Number(written);
+    if (!Number.isSafeInteger(count) || count < 1) return error(400, 'invalid count');
+    return { status: 200, body: usage.pop(count).map((text) => JSON.parse(text) as unknown) };
+  }
+
+  #entryOf({ path, fields, suspendedUntil, message, succeeded, failed }: LoadedCredential): Readonly<Record<string, unknown>> {
     const { clock, measured } = this.#parts;
     const left = suspendedUntil - clock.monotonic();
     const disabled = fields['disabled'] === true;
     const common = { id: path, name: path, type: textField(fields, 'type'), provider: textField(fields, 'type'), disabled };
-    if (!measured.has('lists-suspended')) return common;
+    const counts = measured.has('counts-requests') ? { success: succeeded, failed } : {};
+    if (!measured.has('lists-suspended')) return { ...common, ...counts };
     const isSuspended = left > 0;
     return {
       ...common,
+      ...counts,
       status: disabled ? 'disabled' : isSuspended ? 'error' : 'active',
       status_message: isSuspended ? message : '',
       unavailable: isSuspended,

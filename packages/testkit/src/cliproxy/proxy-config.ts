@@ -11,6 +11,7 @@ export interface ProxyConfig {
   readonly secretKey: string;
   readonly allowRemote: boolean;
   readonly usageStatistics: boolean;
+  readonly usageRetentionSeconds: number;
 }
 
 /** `undefined` for a text that the program ignores: empty, or not a YAML mapping. */
@@ -25,6 +26,7 @@ export function readProxyConfig(text: string): ProxyConfig | undefined {
   const config = values as Record<string, unknown>;
   const management = (config['remote-management'] ?? {}) as Record<string, unknown>;
   const keys = config['api-keys'];
+  const retention = config['redis-usage-queue-retention-seconds'];
   return {
     host: textOf(config['host']),
     port: typeof config['port'] === 'number' ? config['port'] : 8317,
@@ -34,6 +36,7 @@ export function readProxyConfig(text: string): ProxyConfig | undefined {
     proxyUrl: textOf(config['proxy-url']) === '' ? undefined : textOf(config['proxy-url']),
     secretKey: textOf(management['secret-key']),
     allowRemote: management['allow-remote'] === true,
+    usageRetentionSeconds: typeof retention === 'number' ? retention : 60,
     usageStatistics: config['usage-statistics-enabled'] === true,
   };
 }

@@ -3,6 +3,7 @@ import { textField, type CredentialPool, type LoadedCredential } from './credent
 import type { Measured } from './facts.js';
 import type { Chance, Network, UpstreamAnswer, UpstreamRequest } from './ports.js';
 import type { Refresher } from './refresher.js';
+import type { UsageBook, UsageRecord } from './usage-book.js';
 
 const SUSPENSION_MS = 30 * 60_000;
 const REQUEST_MS = 60_000;
@@ -26,6 +27,16 @@ export interface ServingParts {
   readonly measured: Measured;
   readonly proxyUrl: () => string | undefined;
   readonly failed: (failure: Failure) => void;
+  readonly usage: UsageBook;
+}
+
+/** What a client sent, as usage tells of it. */
+export interface ClientCall {
+  readonly apiKey: string;
+  readonly path: string;
+  readonly body: string;
+  readonly address: string;
+  readonly userAgent: string;
 }
 
 /** A failed request, as the channel `errors` tells of it. */
@@ -53,14 +64,17 @@ export class Serving {
   }
 
   /** A message or a chat completion, by the model that it names. */
-  async complete(body: string): Promise<Answer> {
+  async complete(call: ClientCall): Promise<Answer> {
+    const { body } = call;
     const model = modelIn(body);
     const type = model.startsWith('claude') ? 'claude' : 'codex';
     const usable = this.#usable((one) => one === type);
     const credential = usable[(this.#turn += 1) % Math.max(1, usable.length)];
     if (credential === undefined) return failure(503, 'auth_unavailable: no auth available');
+    const begun = this.#parts.clock.monotonic();
     const first = await this.#ask(credential, model, body);
     const answer = first.status === 401 ? await this.#afterDeadToken(credential, first, model, body) : first;
+    this.#noteUsage(credential, call, model, answer, begun);
     this.#finish(credential, answer.status === 200);
     if (answer.status !== 200) this.#tellFailure(credential, answer);
     return answer.status === 200
@@ -86,6 +100,28 @@ export class Serving {
     } catch {
       return { status: 502, headers: {}, body: JSON.stringify({ error: { message: 'the provider did not answer' } }), token };
     }
+  }
+
+  #noteUsage(credential: LoadedCredential, call: ClientCall, model: string, { status, body }: UpstreamAnswer, begun: number): void {
+    const { clock, usage } = this.#parts;
+    const failed = status !== 200;
+    if (failed) credential.failed += 1;
+    else credential.succeeded += 1;
+    const type = textField(credential.fields, 'type');
+    usage.note({
+      latency_ms: Math.round(clock.monotonic() - begun),
+      source: textField(credential.fields, 'email'),
+      auth_index: credential.path,
+      tokens: tokensIn(failed ? '' : body),
+      failed,
+      provider: type,
+      model,
+      endpoint: `POST ${call.path}`,
+      auth_type: 'oauth',
+      api_key: call.apiKey,
+      client_ip: call.address,
+      user_agent: call.userAgent,
+    });
   }
 
   #tellFailure(credential: LoadedCredential, { status, body }: UpstreamAnswer): void {
@@ -148,6 +184,20 @@ function chatCompletion(events: string, model: string): unknown {
   const content = response.output?.[0]?.content?.[0]?.text ?? '';
   const choices = [{ index: 0, message: { role: 'assistant', content }, finish_reason: 'stop' }];
   return { id: response.id, object: 'chat.completion', model, choices, usage: response.usage };
+}
+
+/** What the provider counted, whatever it calls it. */
+function tokensIn(text: string): UsageRecord['tokens'] {
+  const count = (...names: string[]): number =>
+    Math.max(0, ...names.map((name) => Number(new RegExp(`"${name}"\\s*:\\s*(\\d+)`).exec(text)?.[1] ?? 0)));
+  const [input, output] = [count('input_tokens', 'prompt_tokens'), count('output_tokens', 'completion_tokens')];
+  return {
+    input_tokens: input,
+    output_tokens: output,
+    reasoning_tokens: 0,
+    cached_tokens: count('cache_read_input_tokens', 'cached_tokens'),
+    total_tokens: input + output,
+  };
 }
 
 function modelIn(body: string): string {
