@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { readFileSync, statSync } from 'node:fs';
+import { request } from 'node:http';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { Ajv } from 'ajv';
@@ -88,6 +90,7 @@ describe('the command, beside a daemon', () => {
       '1000 requests/day',
       '--label',
       'ci',
+      '--label',
       'laptop',
     ]);
     expect(added.exitCode).toBe(0);
@@ -221,7 +224,11 @@ describe('without a daemon', () => {
 
 describe('the HTTP API', () => {
   test('does what its document says, for every call that stands there', async () => {
-    await run();
+    await run({ TOKENMIRROR_USAGE: 'yes' });
+    await until('the ledger is open', async () => {
+      await delay(200);
+      return (await http('GET', '/usage/top')).status === 200;
+    });
     const { json: document } = await http('GET', '/openapi.json');
     const paths = document['paths'] as Record<
       string,
@@ -271,6 +278,9 @@ describe('the HTTP API', () => {
     expect((await call('POST', '/recharge/request', { email: 'me@example.com', note: 'more please' })).status).toBe(202);
     expect(JSON.stringify((await call('GET', '/status')).json['alarms'])).toContain('me@example.com asks for more: more please');
     expect((await call('POST', '/sync_now')).json).toMatchObject({ ok: true });
+    expect((await call('GET', '/usage/top?since=7d&by=model')).json).toMatchObject({ items: [] });
+    expect((await call('GET', `/usage/key?key=${id}`)).json).toMatchObject({ item: { key_id: id, requests: 0 } });
+    expect((await call('GET', '/usage/timeline?by=day')).json).toMatchObject({ items: [] });
     expect((await call('DELETE', '/keys', { key: id })).status).toBe(200);
     expect(await models(key)).toBe(401);
     for (const [status, method, path, body] of [
@@ -280,6 +290,8 @@ describe('the HTTP API', () => {
       [400, 'POST', '/keys', { unknown: 1 }],
       [400, 'GET', '/keys?filter=odd'],
       [400, 'PATCH', '/keys/expiry', { key: id }],
+      [400, 'GET', '/usage/top?since=someday'],
+      [400, 'GET', '/usage/key'],
       [409, 'POST', '/keys', { key: String((await call('POST', '/keys', { ttl: '1h' })).json['key']) }],
     ] as const)
       expect([method, path, (await call(method, path, body)).status]).toEqual([method, path, status]);
@@ -311,6 +323,18 @@ describe('the HTTP API', () => {
     expect((await http('GET', '/healthz')).status).toBe(200);
   });
 
+  test('answers no page of somebody else in a browser of this machine', async () => {
+    await run();
+    expect((await http('GET', '/keys', undefined, { origin: 'http://evil.example' })).status).toBe(403);
+    expect((await cpa.http('GET', '/')).status).toBe(200);
+    const rebound = await new Promise<number>((resolve) => {
+      request({ host: '127.0.0.1', port, path: '/keys', headers: { host: 'evil.example' } }, ({ statusCode = 0 }) => {
+        resolve(statusCode);
+      }).end();
+    });
+    expect(rebound).toBe(403);
+  });
+
   test('says that there are no keys to keep where no management key was given', async () => {
     await run({ CLIPROXY_MGMT_KEY: '' });
     expect(await http('GET', '/keys')).toMatchObject({
@@ -318,6 +342,25 @@ describe('the HTTP API', () => {
       json: { error: { remedy: expect.stringContaining('CLIPROXY_MGMT_KEY') } },
     });
   });
+});
+
+test('settings of the companions that cannot be used cost nothing but the companions', async () => {
+  const one = await run({ TOKENMIRROR_KEY_TARGETS: 'http://127.0.0.1:1', TOKENMIRROR_KEY_TARGET_KEYS: 'one,two' });
+  await until('it is told', () => one.logged('keys-unavailable'));
+  expect((await http('GET', '/readyz')).status).toBe(200);
+  expect((await http('GET', '/keys')).status).toBe(200);
+  expect(JSON.stringify((await http('GET', '/status')).json['alarms'])).toContain('keys-unavailable');
+  expect(await one.stop()).toBe(0);
+});
+
+test('a made key is shown although it cannot be applied', async () => {
+  const added = await keys(['add'], {
+    CLIPROXY_MGMT_KEY: MANAGEMENT_KEY,
+    TOKENMIRROR_KEY_TARGETS: 'http://127.0.0.1:1',
+    TOKENMIRROR_KEY_TARGET_KEYS: 'one,two',
+  });
+  expect(added.exitCode).toBe(1);
+  expect(added.stdout).toMatch(/^sk-key-/);
 });
 
 test('a bot obeys its users, and a key made in a chat is let in', async () => {

@@ -19,6 +19,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   encryption: ['core'],
   database: ['core'],
   'key-expiry': ['core', 'cliproxy-client', 'database'],
+  usage: ['core', 'cliproxy-client', 'database', 'key-expiry'],
   telegram: ['core', 'key-expiry'],
   service: [
     'core',
@@ -33,6 +34,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'encryption',
     'database',
     'key-expiry',
+    'usage',
     'telegram',
   ],
   cli: ['core', 'service'],

@@ -60,7 +60,9 @@ async function answersOf(key: string): Promise<number[]> {
 
 async function lists(): Promise<string[]> {
   const texts = await Promise.all(replicas.map(async ({ cpa }) => (await cpa.manage('GET', '/api-keys')).text));
-  return texts.map((text) => JSON.stringify((JSON.parse(text) as { 'api-keys': string[] })['api-keys']));
+  return texts.map((text) =>
+    JSON.stringify((JSON.parse(text) as { 'api-keys': string[] })['api-keys'].filter((key) => !key.startsWith('sk-tokenmirror-closed-'))),
+  );
 }
 
 const everywhere = (key: string, status: number) => async (): Promise<boolean> =>

@@ -35,6 +35,7 @@ const ARGUMENT_OF: Readonly<Record<OptionSpec['type'], string>> = {
   size: ' <size>',
   count: ' <number>',
   names: ' <names>',
+  ids: ' <ids>',
   paths: ' <paths>',
   addressing: ' <style>',
   custody: ' <setting>',

@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import { FILTERS, VERSION } from '@tokenmirror/service';
+import { FILTERS, GROUPS, VERSION } from '@tokenmirror/service';
 import { withOptions } from './context.js';
 
 type Handler = (command: Command) => Promise<number>;
@@ -19,6 +19,10 @@ Exit codes:
   3  the workspace is at fault  70 a defect of Tokenmirror
 
 Options can also be set as TOKENMIRROR_<NAME>, in .env, or in tokenmirror.yaml.`;
+
+function alsoThis(label: string, before: readonly string[] = []): readonly string[] {
+  return [...before, label];
+}
 
 /** Commands load their code only when they are called, so that starting is fast. `done` is told what to exit with. */
 export function createProgram(done: (exitCode: number) => void): Command {
@@ -158,7 +162,7 @@ export function createProgram(done: (exitCode: number) => void): Command {
     command
       .option('--owner <email>', 'whose it is')
       .option('--note <text>', 'anything')
-      .option('--label <labels...>', 'to find it by')
+      .addOption(new Option('--label <label>', 'to find it by; may be given again').argParser(alsoThis))
       .option('--quota <quota>', '"1000 requests per day", "5M tokens/month"');
   handle(
     withOptions(
@@ -174,7 +178,7 @@ export function createProgram(done: (exitCode: number) => void): Command {
       within(keys, 'list', 'The keys, masked.')
         .addOption(new Option('--filter <filter>', 'which of them').choices(FILTERS).default('all'))
         .option('--owner <email>', 'those of one owner')
-        .option('--label <label...>', 'those with a label'),
+        .option('--label <label>', 'those with a label'),
       keyOptions,
     ),
     async () => (await import('./commands/keys.js')).list,
@@ -257,6 +261,60 @@ export function createProgram(done: (exitCode: number) => void): Command {
       keyOptions,
     ),
     async () => (await import('./commands/keys.js')).sync,
+  );
+  const usage = add('usage', 'What was used, by whom, of which model.');
+  const since = (command: Command, fallback = '24h'): Command =>
+    command.option('--since <since>', '24h, 7d, any duration, or an instant', fallback);
+  handle(
+    withOptions(
+      since(within(usage, 'top', 'Who used most.'))
+        .addOption(new Option('--by <group>', 'by what').choices(GROUPS).default('key'))
+        .option('--limit <number>', 'how many lines', '20'),
+      keyOptions,
+    ),
+    async () => (await import('./commands/usage.js')).top,
+  );
+  handleNamed(
+    withOptions(since(within(usage, 'key', 'What one key used.').argument('<key>', 'its id, or its mask')), keyOptions),
+    async () => (await import('./commands/usage.js')).key,
+  );
+  handleNamed(
+    withOptions(since(within(usage, 'account', 'What the keys of an owner used.').argument('<email>')), keyOptions),
+    async () => (await import('./commands/usage.js')).account,
+  );
+  handle(
+    withOptions(
+      since(within(usage, 'timeline', 'Usage over time.')).addOption(
+        new Option('--by <period>', 'hour or day').choices(['hour', 'day']).default('hour'),
+      ),
+      keyOptions,
+    ),
+    async () => (await import('./commands/usage.js')).timeline,
+  );
+  handle(
+    withOptions(
+      since(
+        within(usage, 'export', 'Every request, masked; v1, the export of CLIProxyAPI up to 6.9, has names in clear where they were kept.'),
+        'never',
+      )
+        .addOption(new Option('--format <format>', 'how').choices(['jsonl', 'csv', 'v1']).default('jsonl'))
+        .option('--file <path>', 'into a file, mode 0600'),
+      keyOptions,
+    ),
+    async () => (await import('./commands/usage.js')).exportUsage,
+  );
+  handleNamed(
+    withOptions(
+      within(usage, 'import', 'Take over an export of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager.')
+        .argument('<file>')
+        .option('--origin <name>', 'which CLIProxyAPI they are of', 'imported'),
+      keyOptions,
+    ),
+    async () => (await import('./commands/usage.js')).importUsage,
+  );
+  handle(
+    withOptions(within(usage, 'status', 'How usage is collected, and what is missing. Exits with 1 when something is.'), keyOptions),
+    async () => (await import('./commands/usage.js')).status,
   );
   const encryption = add('encryption', 'Encrypt the documents in every store (encryption-keys).');
   handle(

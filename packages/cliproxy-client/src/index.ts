@@ -5,4 +5,5 @@ export * from './management-client.js';
 export * from './probe.js';
 export * from './refusal.js';
 export * from './resp.js';
+export * from './resp-call.js';
 export * from './subscription.js';

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Dialect, Kysely, Migrator, PostgresDialect, SqliteDialect, type Transaction } from 'kysely';
 import { isLibsqlBusy, openEmbedded } from './embedded.js';
-import { explain, openPool, type PostgresPlace } from './postgres.js';
+import { codeOf, explain, openPool, type PostgresPlace } from './postgres.js';
 
 /** `embedded`: one file, for one machine. `postgres`: shared by every replica. */
 export type DatabasePlace = { readonly kind: 'embedded'; readonly file: string } | PostgresPlace;
@@ -16,7 +16,6 @@ export interface Schema {
   readonly steps: Readonly<Record<string, Step>>;
 }
 
-const RETRIES = 20;
 const PATIENCE_MS = 5000;
 const PAUSE_MS = 15;
 
@@ -76,7 +75,7 @@ export class Database<T> {
       try {
         return await work();
       } catch (error) {
-        if (!isLibsqlBusy(error) || performance.now() >= until) throw explain(error, this.description);
+        if (!isToBeRepeated(error) || performance.now() >= until) throw explain(error, this.description);
         await delay(PAUSE_MS);
       }
     }
@@ -103,12 +102,18 @@ async function migrate<T>(db: Kysely<T>, place: DatabasePlace, { name, steps }: 
     migrationLockTableName: `${name}_migrations_lock`,
     ...(place.kind === 'postgres' ? { migrationTableSchema: place.schema } : {}),
   });
-  for (let attempt = 1; ; attempt += 1) {
+  const until = performance.now() + PATIENCE_MS;
+  for (;;) {
     const { error } = await migrator.migrateToLatest();
     if (error === undefined) return;
-    if (attempt === RETRIES || !isRace(error)) throw explain(error, 'of the companions');
+    if (performance.now() >= until || !isRace(error)) throw explain(error, 'of the companions');
     await delay(PAUSE_MS);
   }
+}
+
+/** Another process was in the way, and nothing was done. */
+function isToBeRepeated(error: unknown): boolean {
+  return isLibsqlBusy(error) || ['40P01', '40001'].includes(codeOf(error));
 }
 
 function isRace(error: unknown): boolean {

@@ -21,7 +21,7 @@ interface LibsqlDatabase {
 export async function openEmbedded(file: string): Promise<SqliteDatabase> {
   try {
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    closeSync(openSync(file, 'a', 0o600));
+    makeNew(file);
   } catch (cause) {
     throw new TokenmirrorError(
       'WORKSPACE_DENIED',
@@ -44,13 +44,28 @@ export async function openEmbedded(file: string): Promise<SqliteDatabase> {
   };
 }
 
-/** Rows of a table in an SQLite file of somebody else's, which is not changed. @throws an error of the driver */
-export async function readForeignTable(file: string, table: string): Promise<Record<string, unknown>[]> {
+/** Rows of a table in an SQLite file of somebody else's, which is not changed. `undefined` for a file that is no database. @throws an error of the driver */
+export async function readForeignTable(file: string, table: string): Promise<Record<string, unknown>[] | undefined> {
   const raw = new (await libsql())(file, { readonly: true });
   try {
     return raw.prepare(`SELECT * FROM "${table.replaceAll('"', '""')}"`).all([]) as Record<string, unknown>[];
+  } catch (error) {
+    if (codeOf(error) === 'SQLITE_NOTADB') return undefined;
+    throw error;
   } finally {
     raw.close();
+  }
+}
+
+/**
+ * Only where there is none: whoever opens and closes a database by other means than SQLite takes the locks away from every connection of its process, and the
+ * next process to leave removes the log from under them.
+ */
+function makeNew(file: string): void {
+  try {
+    closeSync(openSync(file, 'ax', 0o600));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
   }
 }
 

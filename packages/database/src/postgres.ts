@@ -46,7 +46,7 @@ export function explain(error: unknown, place: string): Error {
   const isDriver = error instanceof pg.DatabaseError || code.startsWith('SQLITE_');
   const isOutage = isDriver
     ? /^(08|53|57|40|SQLITE_(BUSY|IOERR|CANTOPEN|READONLY))/.test(code)
-    : /^E[A-Z]+$/.test(code) || /timeout|terminat|connection/i.test(message);
+    : /^E[A-Z]+$/.test(code) || /timeout|terminat|connection|destroyed/i.test(message);
   return isOutage ? make('STORE_UNREACHABLE', `it does not answer (${code || message})`, 'It is tried again by itself.') : asError(error);
 }
 

@@ -41,7 +41,20 @@ export const SENTINEL_PREFIX = 'sk-tokenmirror-closed-';
 /** With one of these CLIProxyAPI from 7.1.46 on goes into a safe mode. */
 const TEMPLATE = /^your-api-key-\d+$/;
 const USABLE = /^[\x21-\x7e]{8,256}$/;
+const ID = /^key_[a-z0-9]{10}$/;
+/** What has the shape of a key, wherever it stands. */
+const KEY_SHAPE = /\bsk-[A-Za-z0-9_-]{8,}|\b(?=[A-Za-z_-]*\d)[A-Za-z0-9_-]{24,}/g;
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
+
+/** True for what the registry calls a key by, and no key is. */
+export function isKeyId(text: string): boolean {
+  return ID.test(text);
+}
+
+/** The same text, with everything in it that has the shape of a key masked. */
+export function withoutKeys(text: string): string {
+  return text.replace(KEY_SHAPE, (word) => (isKeyId(word) ? word : maskOf(word)));
+}
 
 export function isTemplate(key: string): boolean {
   return TEMPLATE.test(key);
@@ -53,15 +66,16 @@ export function isSentinel(key: string): boolean {
 
 /** @throws TokenmirrorError KEY_INVALID, without the key */
 export function checkKey(key: string): void {
-  const problem = !USABLE.test(key)
-    ? 'it has to be 8 to 256 visible ASCII characters without blanks'
-    : isTemplate(key)
-      ? 'it is one of the examples in the config that CLIProxyAPI comes with'
-      : isSentinel(key)
-        ? 'that beginning is used by Tokenmirror itself'
-        : undefined;
+  const problem = problemOf(key);
   if (problem !== undefined)
     throw new TokenmirrorError('KEY_INVALID', `the key cannot be used: ${problem}`, 'Give another one, or none to have one made.');
+}
+
+function problemOf(key: string): string | undefined {
+  if (!USABLE.test(key)) return 'it has to be 8 to 256 visible ASCII characters without blanks';
+  if (isTemplate(key)) return 'it is one of the examples in the config that CLIProxyAPI comes with';
+  if (isSentinel(key) || key.startsWith('key_')) return 'that beginning is used by Tokenmirror itself';
+  return key.includes('@') ? 'with an @ it looks like an e-mail address' : undefined;
 }
 
 /** `sk-<owner>-<random>`, with 190 bits of randomness. */

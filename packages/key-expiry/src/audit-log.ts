@@ -1,7 +1,7 @@
 import type { Transaction } from 'kysely';
 import { messageOf, TokenmirrorError, type Clock } from '@tokenmirror/core';
 import type { Database } from '@tokenmirror/database';
-import type { ApiKey } from './api-key.js';
+import { withoutKeys, type ApiKey } from './api-key.js';
 import type { KeyTables } from './schema.js';
 
 /** Who did it: `cli:<user>`, `http`, `telegram:<user id>`, or `sync`. */
@@ -63,23 +63,25 @@ export class AuditLog {
 
   /** A line beside the change that it tells of. */
   async write(changes: Transaction<KeyTables>, actor: Actor, action: string, key: ApiKey, detail: string): Promise<void> {
-    const values = { at: this.#clock.now(), actor, action, key_id: key.id, mask: key.mask, outcome: 'ok', detail };
+    const values = { at: this.#clock.now(), actor, action, key_id: key.id, mask: key.mask, outcome: 'ok', detail: withoutKeys(detail) };
     await changes.insertInto('tokenmirror_key_audit').values(values).execute();
   }
 
-  /** Something that concerns no single key. */
-  async note(actor: Actor, action: string, outcome: AuditEntry['outcome'], detail: string): Promise<void> {
-    const values = { at: this.#clock.now(), actor, action, key_id: null, mask: null, outcome, detail };
+  /** Something that changed no key, about one or none. */
+  async note(actor: Actor, action: string, outcome: AuditEntry['outcome'], detail: string, key?: ApiKey): Promise<void> {
+    const of = { key_id: key?.id ?? null, mask: key?.mask ?? null };
+    const values = { at: this.#clock.now(), actor, action, ...of, outcome, detail: withoutKeys(detail) };
     await this.#database.change((changes) => changes.insertInto('tokenmirror_key_audit').values(values).execute());
   }
 
   /** Failures leave a line, too. */
-  async audited<R>(actor: Actor, action: string, work: () => Promise<R>): Promise<R> {
+  async audited<R>(actor: Actor, action: string, work: () => Promise<R>, about?: () => Promise<ApiKey>): Promise<R> {
     try {
       return await work();
     } catch (error) {
       const reason = error instanceof TokenmirrorError ? error.message : messageOf(error);
-      await this.note(actor, action, 'failed', reason).catch(() => undefined);
+      const key = await about?.().catch(() => undefined);
+      await this.note(actor, action, 'failed', reason, key).catch(() => undefined);
       throw error;
     }
   }

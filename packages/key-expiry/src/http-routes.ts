@@ -12,6 +12,8 @@ import { parseSince, parseTerm, type Term } from './term.js';
 export interface KeyRoutesParts {
   readonly registry: () => KeyRegistry;
   readonly keeper: () => KeyKeeper;
+  /** What the keys of an owner used; fails where usage is not collected. */
+  readonly usage: (email: string, since: number) => Promise<unknown>;
   readonly now: () => number;
 }
 
@@ -43,7 +45,11 @@ const TARGETS = {
   description: 'How the change reached each CLIProxyAPI',
   items: {
     type: 'object',
-    properties: { target: { type: 'string' }, status: { type: 'string', enum: ['synced', 'failed', 'idle'] }, reason: { type: 'string' } },
+    properties: {
+      target: { type: 'string' },
+      status: { type: 'string', enum: ['synced', 'failed', 'idle', 'waiting'] },
+      reason: { type: 'string' },
+    },
     required: ['target', 'status'],
   },
 } as const;
@@ -61,8 +67,15 @@ interface TermBody {
 }
 
 /** The part of the HTTP API that is about keys: `/keys`, `/sync_now`, `/account/query`, `/recharge/request`. */
-export function keyRoutes(app: FastifyInstance, { registry, keeper, now }: KeyRoutesParts): void {
-  const synced = async (): Promise<unknown> => (await keeper().syncNow()).map(targetOf);
+export function keyRoutes(app: FastifyInstance, { registry, keeper, usage, now }: KeyRoutesParts): void {
+  // The change is made, and its answer may hold a key that is shown this once: it is answered whatever becomes of the sync.
+  const synced = async (): Promise<unknown> => {
+    try {
+      return (await keeper().syncNow()).map(targetOf);
+    } catch (error) {
+      return [{ target: 'all', status: 'failed', reason: error instanceof TokenmirrorError ? error.message : 'the sync failed' }];
+    }
+  };
 
   app.get<{ Querystring: { filter: Filter; owner?: string; offset: number; limit: number } }>(
     '/keys',
@@ -237,7 +250,11 @@ export function keyRoutes(app: FastifyInstance, { registry, keeper, now }: KeyRo
               since: { type: 'string', format: 'date-time' },
               item: {
                 type: 'object',
-                properties: { email: { type: 'string' }, keys: { type: 'array', items: KEY_VIEW } },
+                properties: {
+                  email: { type: 'string' },
+                  keys: { type: 'array', items: KEY_VIEW },
+                  usage: { type: 'object', additionalProperties: true, description: 'what they used; absent where usage is not collected' },
+                },
                 required: ['email', 'keys'],
               },
             },
@@ -248,9 +265,17 @@ export function keyRoutes(app: FastifyInstance, { registry, keeper, now }: KeyRo
       },
     },
     async ({ query }) => {
-      const since = new Date(parseSince(query.since, now())).toISOString();
+      const since = parseSince(query.since, now());
       const { items } = await registry().list({ owner: query.email });
-      return { since, item: { email: query.email.toLowerCase(), keys: items.map((item) => viewOf(item, now())) } };
+      const used = await usage(query.email, since).catch(() => undefined);
+      return {
+        since: new Date(since).toISOString(),
+        item: {
+          ...(used === undefined ? {} : { usage: used }),
+          email: query.email.toLowerCase(),
+          keys: items.map((item) => viewOf(item, now())),
+        },
+      };
     },
   );
 

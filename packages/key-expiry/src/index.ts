@@ -8,6 +8,7 @@ export { readApiKeys } from './api-keys-call.js';
 export * from './key-keeper.js';
 export * from './key-plan.js';
 export * from './key-sync.js';
+export * from './wanted-source.js';
 export * from './http-routes.js';
 export * from './key-view.js';
 export * from './key-files.js';

@@ -13,15 +13,17 @@ const TAG_BYTES = 16;
 /** Keeps clear keys: encrypted, for they have to be pushed, each bound to its row. The first secret encrypts, all of them decrypt. */
 export class KeyBox {
   readonly #secrets: readonly [BoxSecret, ...BoxSecret[]];
+  readonly #ciphers: ReadonlyMap<string, Buffer>;
 
   constructor(secrets: readonly [BoxSecret, ...BoxSecret[]]) {
     this.#secrets = secrets;
+    this.#ciphers = new Map([...secrets].reverse().map(({ id, secret }) => [id, cipherKey(secret)]));
   }
 
   seal(key: string, row: string): string {
     const [{ id, secret }] = this.#secrets;
     const nonce = randomBytes(NONCE_BYTES);
-    const cipher = createCipheriv(CIPHER, cipherKey(secret), nonce);
+    const cipher = createCipheriv(CIPHER, this.#ciphers.get(id) ?? cipherKey(secret), nonce);
     cipher.setAAD(Buffer.from(row));
     const data = Buffer.concat([nonce, cipher.update(key, 'utf8'), cipher.final(), cipher.getAuthTag()]);
     return `${id}:${data.toString('base64')}`;
@@ -30,11 +32,11 @@ export class KeyBox {
   /** `undefined` for what was sealed with another secret, or for another row. */
   open(sealed: string, row: string): string | undefined {
     const at = sealed.lastIndexOf(':');
-    const found = this.#secrets.find(({ id }) => id === sealed.slice(0, at));
+    const found = this.#ciphers.get(sealed.slice(0, at));
     const data = Buffer.from(sealed.slice(at + 1), 'base64');
     if (found === undefined || data.length < NONCE_BYTES + TAG_BYTES) return undefined;
     try {
-      const decipher = createDecipheriv(CIPHER, cipherKey(found.secret), data.subarray(0, NONCE_BYTES));
+      const decipher = createDecipheriv(CIPHER, found, data.subarray(0, NONCE_BYTES));
       decipher.setAAD(Buffer.from(row));
       decipher.setAuthTag(data.subarray(-TAG_BYTES));
       return Buffer.concat([decipher.update(data.subarray(NONCE_BYTES, -TAG_BYTES)), decipher.final()]).toString('utf8');

@@ -5,6 +5,10 @@ import { describeQuota, parseQuota } from './quota.js';
 import type { ImportedKey } from './key-registry.js';
 
 const EXPORT_VERSION = 1;
+/** A number from this on is in ms, below it in seconds. */
+const IN_MS = 1e11;
+/** In ms; later ones no date can hold. */
+const LAST_INSTANT = 8.64e15;
 
 const EXPORT = z.object({
   version: z.literal(EXPORT_VERSION),
@@ -52,20 +56,18 @@ export function readExport(text: string): ImportedKey[] {
       'the file is no export of API keys',
       'Give what `tokenmirror keys export --with-keys` wrote, or the database of cliproxy-access-manager.',
     );
-  return reading.data.keys.map(({ key, owner_email: owner, status, expires_at: expires, note, labels, quota }) => {
-    if (key === undefined)
-      throw new TokenmirrorError(
-        'KEY_INVALID',
-        'the export holds no keys in clear',
-        'Write it with `tokenmirror keys export --with-keys`.',
-      );
-    return { key, owner, status, expiresAt: instant(expires), note, labels, quota: quota === null ? null : parseQuota(quota) };
+  const { keys } = reading.data;
+  if (keys.length > 0 && keys.every(({ key }) => key === undefined))
+    throw new TokenmirrorError('KEY_INVALID', 'the export holds no keys in clear', 'Write it with `tokenmirror keys export --with-keys`.');
+  return keys.flatMap(({ key, owner_email: owner, status, expires_at: expires, note, labels, quota }): ImportedKey[] => {
+    if (key === undefined) return [];
+    return [{ key, owner, status, expiresAt: instant(expires), note, labels, quota: quota === null ? null : parseQuota(quota) }];
   });
 }
 
-/** The keys in an SQLite file of cliproxy-access-manager, which is not changed. @throws TokenmirrorError KEY_INVALID */
-export async function readAccessManager(file: string): Promise<ImportedKey[]> {
-  let rows: Record<string, unknown>[];
+/** The keys in an SQLite file of cliproxy-access-manager, which is not changed. `undefined` for a file that is no database. @throws TokenmirrorError KEY_INVALID */
+export async function readAccessManager(file: string): Promise<ImportedKey[] | undefined> {
+  let rows: Record<string, unknown>[] | undefined;
   try {
     const { readForeignTable } = await import('@tokenmirror/database');
     rows = await readForeignTable(file, 'api_keys');
@@ -79,7 +81,7 @@ export async function readAccessManager(file: string): Promise<ImportedKey[]> {
       },
     );
   }
-  return rows.flatMap((row): ImportedKey[] => {
+  return rows?.flatMap((row): ImportedKey[] => {
     const reading = UPSTREAM_ROW.safeParse(row);
     if (!reading.success) return [];
     const { api_key: key, status, expires_at: expires, owner_email: owner, note } = reading.data;
@@ -91,7 +93,7 @@ export async function readAccessManager(file: string): Promise<ImportedKey[]> {
 /** As its driver writes an instant: RFC 3339, or `2026-03-01 00:00:00 +0000 UTC`; without a zone it is UTC. @throws TokenmirrorError KEY_INVALID */
 function instant(written: string | number | null): number | null {
   if (written === null || written === '') return null;
-  if (typeof written === 'number') return written * 1000;
+  if (typeof written === 'number') return Math.min(written < IN_MS ? written * 1000 : written, LAST_INSTANT);
   const [, day, time = '00:00:00', zone = 'Z'] =
     /^(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?))?\s*(Z|[+-]\d{2}:?\d{2})?/.exec(written) ?? [];
   const at = Date.parse(`${String(day)}T${time}${zone.replace(/^([+-]\d{2})(\d{2})$/, '$1:$2')}`);

@@ -12,7 +12,7 @@ export interface KeyPlanInput {
 }
 
 export interface KeyPlan {
-  /** What the list should be: never empty. */
+  /** What the list should be. A sentinel is always in it, so that it is never empty, whatever others take out meanwhile. */
   readonly next: readonly string[];
   readonly added: readonly string[];
   readonly removed: readonly string[];
@@ -35,10 +35,10 @@ export function planKeys({ known, current, applied, sentinel, hashOf }: KeyPlanI
   const here = [...new Set(current)].map((key) => ({ key, known: byHash.get(hashOf(key)) }));
   const ids = new Set(here.map((each) => each.known?.id));
   const wasApplied = new Set(applied);
-  const kept = here.filter((each) => each.known?.isWanted ?? (!isTemplate(each.key) && !isSentinel(each.key)));
+  const kept = here.filter((each) => each.known?.isWanted ?? !isTemplate(each.key));
   const missing = known.filter(({ id, isWanted, key }) => isWanted && key !== undefined && !ids.has(id));
-  const list = [...kept.map(({ key }) => key), ...missing.map(({ key }) => key ?? '')];
-  const next = list.length === 0 ? [sentinel] : list;
+  const isClosed = kept.some(({ key }) => isSentinel(key));
+  const next = [...kept.map(({ key }) => key), ...(isClosed ? [] : [sentinel]), ...missing.map(({ key }) => key ?? '')];
   const has = new Set(current);
   const goes = new Set(next);
   return {
@@ -46,7 +46,7 @@ export function planKeys({ known, current, applied, sentinel, hashOf }: KeyPlanI
     added: next.filter((key) => !has.has(key)),
     removed: [...has].filter((key) => !goes.has(key)),
     applied: [...kept.flatMap((each) => each.known?.id ?? []), ...missing.map(({ id }) => id)],
-    foreign: kept.filter((each) => each.known === undefined).map(({ key }) => maskOf(key)),
+    foreign: kept.filter((each) => each.known === undefined && !isSentinel(each.key)).map(({ key }) => maskOf(key)),
     putBack: missing.filter(({ id }) => wasApplied.has(id)).map(({ id }) => id),
     cameBack: here.flatMap((each) => (each.known?.isWanted === false && !wasApplied.has(each.known.id) ? [each.known.id] : [])),
   };

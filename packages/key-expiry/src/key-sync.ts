@@ -3,10 +3,12 @@ import type { Clock } from '@tokenmirror/core';
 import { addApiKey, putApiKeys, readApiKeys, removeApiKey } from './api-keys-call.js';
 import { maskOf } from './api-key.js';
 import { planKeys, type KeyPlan } from './key-plan.js';
-import type { KeyRegistry } from './key-registry.js';
+import type { KeyRegistry, Wanted } from './key-registry.js';
+import type { WantedSource } from './wanted-source.js';
 
 export interface KeySyncParts {
   readonly registry: KeyRegistry;
+  readonly wanted: WantedSource;
   readonly client: ManagementClient;
   readonly clock: Clock;
   /** Replica and address: what was applied is remembered under it. */
@@ -17,6 +19,8 @@ export interface KeySyncParts {
 export type SyncOutcome =
   | { readonly status: 'idle'; readonly because: 'the registry has never had a key' }
   | { readonly status: 'synced'; readonly revision: number; readonly plan: KeyPlan; readonly unreadable: readonly string[] }
+  /** It takes longer than whoever asks waits. */
+  | { readonly status: 'waiting' }
   | { readonly status: 'failed'; readonly reason: string; readonly remedy: string; readonly refusal?: Refusal };
 
 /** So many changes are made one by one, each of which leaves the rest of the list alone; more of them replace the list. */
@@ -59,7 +63,7 @@ export class KeySync {
 
   /** What a run would do. Changes nothing. */
   async plan(): Promise<SyncOutcome> {
-    const wanted = await this.#parts.registry.wanted();
+    const wanted = await this.#parts.wanted.read();
     if (wanted.keys.length === 0) return IDLE;
     const current = await readApiKeys(this.#parts.client);
     if (!current.ok) return failed(current.refusal);
@@ -68,23 +72,25 @@ export class KeySync {
 
   async #sync(): Promise<SyncOutcome> {
     const { registry, target } = this.#parts;
-    const wanted = await registry.wanted();
-    if (wanted.keys.length === 0) return IDLE;
-    const outcome = await this.#bring(wanted);
+    const outcome = await this.#bring();
     const state =
       outcome.status === 'synced'
-        ? { applied: outcome.plan.applied, revision: wanted.revision, problem: undefined }
-        : { applied: await registry.applied(target), revision: -1, problem: outcome.status === 'failed' ? outcome.reason : undefined };
+        ? { applied: outcome.plan.applied, revision: outcome.revision, problem: undefined }
+        : outcome.status === 'idle'
+          ? { applied: [], revision: await registry.revision(), problem: undefined }
+          : { applied: await this.#applied(), revision: -1, problem: outcome.status === 'failed' ? outcome.reason : undefined };
     const said = JSON.stringify(state);
-    if (said !== this.#noted) await registry.noteApplied(target, state);
-    this.#noted = said;
+    if ((said !== this.#noted || outcome.status === 'failed') && (await isNoted(registry.noteApplied(target, state)))) this.#noted = said;
     return outcome;
   }
 
-  async #bring(wanted: Awaited<ReturnType<KeyRegistry['wanted']>>): Promise<SyncOutcome> {
+  /** The registry is asked anew each time: it may have changed meanwhile. */
+  async #bring(): Promise<SyncOutcome> {
     const { client } = this.#parts;
     let first: KeyPlan | undefined;
     for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+      const wanted = await this.#parts.wanted.read();
+      if (wanted.keys.length === 0) return IDLE;
       const current = await readApiKeys(client);
       if (!current.ok) return failed(current.refusal);
       const plan = await this.#planOf(wanted, current.value);
@@ -110,9 +116,14 @@ export class KeySync {
     return !this.#isUnsaved;
   }
 
-  async #planOf({ keys, sentinel }: { keys: KeyPlanKeys; sentinel: string }, current: readonly string[]): Promise<KeyPlan> {
-    const { registry, target } = this.#parts;
-    const applied = await registry.applied(target);
+  /** Only for what is told: without the registry nobody knows. */
+  #applied(): Promise<readonly string[]> {
+    return this.#parts.registry.applied(this.#parts.target).catch(() => []);
+  }
+
+  async #planOf({ keys, sentinel }: Wanted, current: readonly string[]): Promise<KeyPlan> {
+    const { registry } = this.#parts;
+    const applied = await this.#applied();
     return planKeys({ known: keys, current, applied, sentinel, hashOf: (key) => registry.hashOf(key) });
   }
 
@@ -132,8 +143,6 @@ export class KeySync {
   }
 }
 
-type KeyPlanKeys = Parameters<typeof planKeys>[0]['known'];
-
 const IDLE: SyncOutcome = { status: 'idle', because: 'the registry has never had a key' };
 
 const UNSAVED: SyncOutcome = {
@@ -141,6 +150,14 @@ const UNSAVED: SyncOutcome = {
   reason: 'CLIProxyAPI has the keys, but cannot save its config',
   remedy: 'Check the disk and the rights of config.yaml; until then a restart of CLIProxyAPI brings the old keys back for a moment.',
 };
+
+/** A note that could not be written is written the next time. */
+function isNoted(note: Promise<void>): Promise<boolean> {
+  return note.then(
+    () => true,
+    () => false,
+  );
+}
 
 function changesOf({ added, removed, putBack, cameBack }: KeyPlan): Pick<KeyPlan, 'added' | 'removed' | 'putBack' | 'cameBack'> {
   return { added, removed, putBack, cameBack };

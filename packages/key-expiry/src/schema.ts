@@ -81,6 +81,7 @@ async function registry(db: Kysely<unknown>, kind: 'embedded' | 'postgres'): Pro
     .addColumn('outcome', 'text', (column) => column.notNull())
     .addColumn('detail', 'text', (column) => column.notNull())
     .execute();
+  await db.schema.createIndex('tokenmirror_key_audit_key').on('tokenmirror_key_audit').column('key_id').execute();
   await db.schema
     .createTable('tokenmirror_key_targets')
     .addColumn('target', 'text', (column) => column.primaryKey())

@@ -9,6 +9,7 @@ const known = (key: string, isWanted: boolean): KnownKey => ({
   hash: hashOf(key),
   mask: key,
   isWanted,
+  expiresAt: null,
   key: isWanted ? key : undefined,
 });
 const plan = (keys: readonly KnownKey[], current: readonly string[], applied: readonly string[] = []) =>
@@ -16,19 +17,27 @@ const plan = (keys: readonly KnownKey[], current: readonly string[], applied: re
 
 describe('the list that CLIProxyAPI should have', () => {
   test('gets what is missing, loses what is not valid any more, and keeps what nobody registered', () => {
-    const result = plan([known('new', true), known('old', false)], ['foreign', 'old'], ['id of old']);
-    expect(result).toMatchObject({ next: ['foreign', 'new'], added: ['new'], removed: ['old'], foreign: ['…'], cameBack: [], putBack: [] });
+    const result = plan([known('new', true), known('old', false)], ['foreign', 'old', sentinel], ['id of old']);
+    expect(result).toMatchObject({
+      next: ['foreign', sentinel, 'new'],
+      added: ['new'],
+      removed: ['old'],
+      foreign: ['…'],
+      cameBack: [],
+      putBack: [],
+    });
   });
 
-  test('is closed by a sentinel where it would be empty, which goes as soon as there is a key', () => {
+  test('is closed by a sentinel, always: whatever others take out meanwhile, it is never empty', () => {
     expect(plan([known('old', false)], ['old'])).toMatchObject({ next: [sentinel], added: [sentinel], removed: ['old'] });
-    expect(plan([known('old', false)], [sentinel])).toMatchObject({ added: [], removed: [] });
-    expect(plan([known('new', true)], [sentinel])).toMatchObject({ next: ['new'], removed: [sentinel] });
+    expect(plan([known('new', true)], [])).toMatchObject({ next: [sentinel, 'new'], added: [sentinel, 'new'] });
+    expect(plan([known('new', true)], [sentinel])).toMatchObject({ next: [sentinel, 'new'], removed: [] });
+    expect(plan([known('new', true)], [sentinel, 'new'])).toMatchObject({ added: [], removed: [] });
   });
 
-  test('never has the keys of the template, and one sentinel of its own', () => {
+  test('never has the keys of the template, and takes the sentinel of another registry for its own', () => {
     const other = `${SENTINEL_PREFIX}of-another`;
-    expect(plan([known('old', false)], ['your-api-key-1', other])).toMatchObject({ next: [sentinel] });
+    expect(plan([known('old', false)], ['your-api-key-1', other])).toMatchObject({ next: [other], removed: ['your-api-key-1'] });
   });
 
   test('says what somebody took out, and what an old config brought back', () => {
@@ -38,7 +47,7 @@ describe('the list that CLIProxyAPI should have', () => {
 
   test('leaves out what cannot be decrypted, and keeps it where it is there', () => {
     const unreadable = { ...known('kept', true), key: undefined };
-    expect(plan([unreadable], ['kept']).next).toEqual(['kept']);
+    expect(plan([unreadable], ['kept']).next).toEqual(['kept', sentinel]);
     expect(plan([unreadable], []).next).toEqual([sentinel]);
   });
 
@@ -49,7 +58,8 @@ describe('the list that CLIProxyAPI should have', () => {
       fc.property(keys, fc.array(name), (registered, current) => {
         const all = registered.map(({ key, isWanted }) => known(key, isWanted));
         const { next, added, removed } = plan(all, current);
-        expect(next.length).toBeGreaterThan(0);
+        expect(next.some(isSentinel)).toBe(true);
+        expect(removed.some(isSentinel)).toBe(false);
         expect(next.some(isTemplate)).toBe(false);
         expect(new Set(next).size).toBe(next.length);
         const isForeign = (key: string): boolean => !all.some(({ hash }) => hash === hashOf(key)) && !isTemplate(key) && !isSentinel(key);

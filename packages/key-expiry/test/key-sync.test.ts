@@ -1,4 +1,5 @@
 import { chmodSync, readFileSync } from 'node:fs';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { ManagementClient } from '@tokenmirror/cliproxy-client';
@@ -12,7 +13,7 @@ import {
   until,
   type Flavour,
 } from '@tokenmirror/testkit';
-import { isSentinel, KeyKeeper, KeySync, type KeyRegistry } from '../src/index.js';
+import { isSentinel, KeyKeeper, KeySync, WantedSource, type KeyRegistry } from '../src/index.js';
 import { openRegistry, REGISTRY_PLACES } from './registry-places.js';
 
 /** A change of the file's rights makes CLIProxyAPI read it again. */
@@ -44,12 +45,13 @@ async function start(flavour: Flavour = '7.2'): Promise<void> {
   const refusedKeys = { has: (id: string) => refused.has(id), add: (id: string) => void refused.add(id) };
   const url = new URL(`http://127.0.0.1:${String(cpa.port)}`);
   client = new ManagementClient({ target: () => ({ url, key: MANAGEMENT_KEY, secret: '' }), clock, refusedKeys });
-  sync = new KeySync({ registry, client, clock, target: 'here' });
+  sync = new KeySync({ registry, wanted: new WantedSource(registry, clock), client, clock, target: 'here' });
 }
 
 function keep(): KeyKeeper {
   const keeper = new KeyKeeper({
     registry,
+    wanted: new WantedSource(registry, clock),
     syncs: [sync],
     clock,
     log: silentLog,
@@ -82,8 +84,9 @@ afterAll(cleanTemporaryDirectories);
 const add = (term: Parameters<KeyRegistry['add']>[1]['term'] = NEVER) => registry.add('test', { owner: 'a@example.com', term });
 const models = async (key: string | undefined): Promise<number> =>
   (await cpa.http('GET', '/v1/models', key === undefined ? {} : { authorization: `Bearer ${key}` })).status;
-const listed = async (): Promise<string[]> =>
+const all = async (): Promise<string[]> =>
   (JSON.parse((await cpa.manage('GET', '/api-keys')).text) as { 'api-keys': string[] | null })['api-keys'] ?? [];
+const listed = async (): Promise<string[]> => (await all()).filter((key) => !isSentinel(key));
 const isLetIn = (key: string) => async (): Promise<boolean> => (await models(key)) === 200;
 const isKeptOut = (key: string) => async (): Promise<boolean> => (await models(key)) === 401;
 
@@ -113,7 +116,7 @@ describe.each(['7.2', '6.9'] as const)('beside CLIProxyAPI %s', (flavour) => {
     isOver.yet = true;
     await strangers;
     expect([...seen]).toEqual([401]);
-    expect((await listed()).every(isSentinel)).toBe(true);
+    expect((await all()).every(isSentinel)).toBe(true);
     const { key } = await add();
     await until('a new one is let in', isLetIn(key));
     expect(await listed()).toEqual([key]);
@@ -136,7 +139,7 @@ test('a dry run changes nothing, and says what a run would do', async () => {
   await start();
   const { key } = await add();
   const outcome = await sync.plan();
-  expect(outcome.status === 'synced' ? outcome.plan.added : undefined).toEqual([key]);
+  expect(outcome.status === 'synced' ? outcome.plan.added.filter((each) => !isSentinel(each)) : undefined).toEqual([key]);
   expect(await listed()).toEqual([API_KEY]);
 });
 
@@ -178,7 +181,7 @@ test('a CLIProxyAPI that is down for a while gets its keys when it is back, also
   expect(await sync.run()).toMatchObject({ status: 'failed', refusal: { kind: 'unreachable' } });
   expect((await registry.targets())[0]?.problem).toMatch(/does not answer/);
   await cpa.restart();
-  const afterCrash = new KeySync({ registry, client, clock, target: 'here' });
+  const afterCrash = new KeySync({ registry, wanted: new WantedSource(registry, clock), client, clock, target: 'here' });
   expect((await afterCrash.run()).status).toBe('synced');
   expect(await models(key)).toBe(200);
   expect((await registry.targets())[0]).toMatchObject({ problem: undefined, revision: await registry.revision() });
@@ -227,4 +230,63 @@ test('a quota that is used up closes the key, and its next window opens it', asy
   await until('it is kept out', isKeptOut(key));
   ahead = 3_600_000;
   await until('it is let in again', isLetIn(key));
+});
+
+test('an operator who takes the last foreign key out while ours ends opens nothing', async () => {
+  await start();
+  const { key } = await add({ kind: 'after', ms: 1500 });
+  await sync.run();
+  await cpa.manage('PUT', '/api-keys', [API_KEY, key, ...(await all()).filter(isSentinel)]);
+  await cpa.manage('DELETE', `/api-keys?value=${API_KEY}`);
+  await until('it has ended', async () => {
+    await sync.run();
+    return (await models(key)) === 401;
+  });
+  expect(await models(undefined)).toBe(401);
+});
+
+test('a key ends in time although the database of the registry is out of reach', async () => {
+  await start();
+  keep();
+  const { key } = await add({ kind: 'after', ms: 3000 });
+  await until('it is let in', isLetIn(key));
+  await registry.close();
+  await until('it is kept out', isKeptOut(key));
+  registry = await openRegistry((await REGISTRY_PLACES.embedded()).place, clock);
+});
+
+test('a target that does not answer keeps no other waiting', async () => {
+  await start();
+  const sockets = new Set<Socket>();
+  const silent = createServer((socket) => void sockets.add(socket));
+  await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+  const url = new URL(`http://127.0.0.1:${String((silent.address() as AddressInfo).port)}`);
+  const dead = new ManagementClient({
+    target: () => ({ url, key: 'x', secret: '' }),
+    clock,
+    refusedKeys: { has: () => false, add: () => undefined },
+  });
+  const wanted = new WantedSource(registry, clock);
+  const syncs = [new KeySync({ registry, wanted, client: dead, clock, target: 'dead' }), sync];
+  const keeper = new KeyKeeper({
+    registry,
+    wanted,
+    syncs,
+    clock,
+    log: silentLog,
+    intervalMs: 30_000,
+    remindMs: 1000,
+    changed: () => undefined,
+  });
+  keeper.start();
+  closers.push(() => {
+    keeper.stop();
+    dead.close();
+    silent.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  const { key } = await add({ kind: 'after', ms: 3000 });
+  await until('it is let in', isLetIn(key));
+  await until('it is kept out', isKeptOut(key));
+  expect(keeper.report.targets.find(({ target }) => target === 'dead')?.syncedAt).toBeUndefined();
 });

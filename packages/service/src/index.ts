@@ -41,3 +41,6 @@ export {
   type ApiKey,
   type Filter,
 } from '@tokenmirror/key-expiry';
+export * from './commands/usage.js';
+export type { UsageReport } from './companions/usage-companion.js';
+export { GROUPS, timelineView, usageView, type Group, type TimelinePoint, type UsageFormat, type UsageLine } from '@tokenmirror/usage';

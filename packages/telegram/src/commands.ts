@@ -3,8 +3,10 @@ import {
   describeQuota,
   FILTERS,
   generateKey,
+  isKeyId,
   parseTerm,
   stateOf,
+  withoutKeys,
   type ApiKey,
   type Filter,
   type KeyKeeper,
@@ -47,6 +49,7 @@ interface BotCommand {
   readonly answer: (request: Request, parts: CommandParts) => Promise<Reply>;
 }
 
+const EMAIL = /^[^\s@]+@[^\s@]+\.[^\s@]+$/;
 const PAGE = 20;
 const DEFAULT_SINCE = '24h';
 
@@ -102,15 +105,17 @@ export const COMMANDS: Readonly<Record<string, BotCommand>> = {
   status: { usage: '', about: 'how everything is', answer: (_, { status }) => Promise.resolve({ text: status().join('\n') }) },
 };
 
-/** True where one of the words is, or may be, a key in clear: what is no id, mask, e-mail address or term of ours. */
-export function carriesKey(command: string, words: readonly string[]): boolean {
-  const first = words[0] ?? '';
-  const takesKey = command.startsWith('key_') ? command !== 'key_list' : command === 'usage_key';
-  return takesKey && first !== '' && !first.startsWith('key_') && !first.includes('@') && !first.includes('…');
+/** True for a message in which something is, or may be, a key in clear: by its shape, or for being named where a key is named and no id or mask. */
+export function carriesKey(text: string): boolean {
+  if (withoutKeys(text) !== text) return true;
+  const [command = '', first = ''] = text.split(/\s+/);
+  const takesKey = /^\/(key_(extend|disable|enable|delete)|usage_key)(@|$)/.test(command);
+  if (takesKey) return first !== '' && !isKeyId(first) && !first.includes('…');
+  return /^\/key_add(@|$)/.test(command) && first !== '' && !EMAIL.test(first);
 }
 
 async function keyAdd({ actor, words, isPrivate }: Request, parts: CommandParts): Promise<Reply> {
-  const isMade = word(words, 0).includes('@');
+  const isMade = EMAIL.test(word(words, 0));
   const [email, term, ...note] = isMade ? words : words.slice(1);
   if (isMade && !isPrivate)
     throw new TokenmirrorError('KEY_REFUSED', 'a new key would be shown to everybody here', 'Ask for it in a private chat.');
@@ -154,7 +159,10 @@ async function usage({ usage: answers }: CommandParts, ask: (answers: UsageAnswe
 }
 
 async function synced({ keeper }: CommandParts): Promise<string> {
-  const outcomes = await keeper().syncNow();
+  const outcomes = await Promise.resolve()
+    .then(() => keeper().syncNow())
+    .catch(() => undefined);
+  if (outcomes === undefined) return 'Not applied yet.';
   const failures = outcomes.flatMap((outcome) =>
     outcome.status === 'failed' ? [`Not applied at ${outcome.target}: ${outcome.reason}.`] : [],
   );

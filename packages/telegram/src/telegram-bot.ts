@@ -28,6 +28,8 @@ const LONGEST_MESSAGE = 4000;
 const SECRET_LASTS_MS = 60_000;
 /** Another process polls with the same token: one of them has to wait. */
 const AGAIN_MS = 30_000;
+/** A poll waits for 30 s. */
+const LONGEST_CALL_S = 45;
 
 /** The companions in a chat. Long polling: nothing has to be reachable from outside. */
 export class TelegramBot {
@@ -35,13 +37,19 @@ export class TelegramBot {
   readonly #bot: Bot;
   readonly #strangers = new Set<number>();
   readonly #timers = new Set<CancelTimer>();
+  /** Messages with a key in clear that are still to be taken back. */
+  readonly #secrets = new Set<{ readonly chat: number; readonly message: number }>();
   #report: TelegramReport = { state: 'connecting', problem: undefined };
 
   constructor(parts: TelegramBotParts) {
     this.#parts = parts;
-    this.#bot = new Bot(parts.token, { client: { apiRoot: parts.apiRoot } });
+    this.#bot = new Bot(parts.token, { client: { apiRoot: parts.apiRoot.replace(/\/+$/, ''), timeoutSeconds: LONGEST_CALL_S } });
     this.#bot.use(async (context, next) => {
       if (this.#isAllowed(context)) await next();
+    });
+    this.#bot.on('message', async (context, next) => {
+      if (carriesKey(context.message.text ?? context.message.caption ?? '')) await context.deleteMessage().catch(() => undefined);
+      await next();
     });
     for (const name of Object.keys(COMMANDS))
       this.#bot.command(name, async (context) => {
@@ -63,6 +71,9 @@ export class TelegramBot {
   async start(): Promise<void> {
     while (this.#report.state !== 'stopped') {
       try {
+        // Started by itself the bot would try for ever, and tell nobody.
+        await this.#bot.api.getMe();
+        if (this.#isStopped()) return;
         await this.#bot.start({
           allowed_updates: ['message'],
           onStart: () => {
@@ -85,7 +96,9 @@ export class TelegramBot {
   async stop(): Promise<void> {
     this.#report = { state: 'stopped', problem: undefined };
     for (const cancel of this.#timers) cancel();
-    await this.#bot.stop().catch(() => undefined);
+    const secrets = [...this.#secrets].map(({ chat, message }) => this.#bot.api.deleteMessage(chat, message).catch(() => undefined));
+    this.#secrets.clear();
+    await Promise.all([...secrets, this.#bot.stop().catch(() => undefined)]);
   }
 
   #isStopped(): boolean {
@@ -106,7 +119,6 @@ export class TelegramBot {
 
   async #answer(name: string, context: Context): Promise<void> {
     const words = (context.message?.text ?? '').split(/\s+/).slice(1).filter(Boolean);
-    if (carriesKey(name, words)) await context.deleteMessage().catch(() => undefined);
     const reply = await this.#carryOut(name, words, context);
     for (const text of pagesOf(reply.text)) {
       const sent = await context.reply(text, { link_preview_options: { is_disabled: true } });
@@ -126,8 +138,11 @@ export class TelegramBot {
   }
 
   #takeBack(chat: number, message: number): void {
+    const secret = { chat, message };
+    this.#secrets.add(secret);
     const cancel = this.#parts.clock.after(SECRET_LASTS_MS, () => {
       this.#timers.delete(cancel);
+      this.#secrets.delete(secret);
       this.#bot.api.deleteMessage(chat, message).catch(() => undefined);
     });
     this.#timers.add(cancel);

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { silentLog, type Clock } from '@tokenmirror/core';
 import { Database } from '@tokenmirror/database';
-import { KEY_SCHEMA, KeyKeeper, KeyRegistry, type KeyTables } from '@tokenmirror/key-expiry';
+import { KEY_SCHEMA, KeyKeeper, KeyRegistry, WantedSource, type KeyTables } from '@tokenmirror/key-expiry';
 import { cleanTemporaryDirectories, TelegramServer, temporaryDirectory, until } from '@tokenmirror/testkit';
 import { TelegramBot } from '../src/index.js';
 
@@ -45,7 +45,16 @@ afterAll(cleanTemporaryDirectories);
 
 function listen({ users = ['7'], chats = [] as string[], token = server.token } = {}): TelegramBot {
   const note = (event: string, detail?: unknown): void => void logged.push(`${event} ${JSON.stringify(detail)}`);
-  const keeper = new KeyKeeper({ registry, syncs: [], clock, log: silentLog, intervalMs: 1000, remindMs: 1000, changed: () => undefined });
+  const keeper = new KeyKeeper({
+    registry,
+    wanted: new WantedSource(registry, clock),
+    syncs: [],
+    clock,
+    log: silentLog,
+    intervalMs: 1000,
+    remindMs: 1000,
+    changed: () => undefined,
+  });
   const bot = new TelegramBot({
     token,
     apiRoot: server.url,
@@ -157,12 +166,34 @@ describe('the bot', () => {
 
   test.each([
     ['/key_extend', 'something is missing'],
-    ['/key_extend key_nobody 1d', 'no API key is registered as key_nobody'],
+    ['/key_extend key_aaaabbbbcc 1d', 'no API key is registered as key_aaaabbbbcc'],
     ['/key_add me@example.com someday', 'the term is not understood'],
     ['/usage_top 7d', 'Usage is not collected here'],
   ])('says what is wrong with %j', async (text, answer) => {
     listen();
     expect(await ask(text)).toContain(answer);
+  });
+
+  test.each([
+    ['/key_disable key_custom-secret-key-000001', 'key_custom-secret-key-000001'],
+    ['/key_add p@ssphrase-as-key-0001 me@example.com 7d', 'p@ssphrase-as-key-0001'],
+    ['/recharge sk-a-key-in-the-wrong-place-1', 'sk-a-key-in-the-wrong-place-1'],
+    ['/keyadd sk-misspelt-command-12345678', 'sk-misspelt-command-12345678'],
+    ['my key is sk-just-so-in-a-sentence-1', 'sk-just-so-in-a-sentence-1'],
+  ])('deletes the message %j, and repeats the key nowhere', async (text, key) => {
+    listen();
+    const asked = server.say(text);
+    await until('it is deleted', () => server.deleted.includes(asked));
+    const last = server.say('/help');
+    await until('all was taken', () => server.confirmed >= last && server.sent.some(({ text: sent }) => sent.includes('/key_add')));
+    expect(JSON.stringify([server.sent, logged, (await registry.audit.list()).items])).not.toContain(key);
+  });
+
+  test('takes a shown key back when it is stopped', async () => {
+    const bot = listen();
+    await ask('/key_add you@example.com never');
+    await bot.stop();
+    expect(server.deleted).toContain(server.sent[0]?.id);
   });
 
   test('passes a request for more on to the operator', async () => {

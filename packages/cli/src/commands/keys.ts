@@ -1,6 +1,6 @@
 import { text as readStream } from 'node:stream/consumers';
 import type { Command } from 'commander';
-import { EXIT_ATTENTION, TokenmirrorError } from '@tokenmirror/core';
+import { EXIT_ATTENTION, messageOf, TokenmirrorError } from '@tokenmirror/core';
 import {
   describePlan,
   describeQuota,
@@ -38,10 +38,10 @@ export async function add(command: Command): Promise<number> {
       labels: label,
       quota: quota === undefined ? null : parseQuota(quota),
     });
-    const applied = await keys.apply();
+    if (!json) print(made.key);
+    const applied = await applying(keys);
     if (json) printJson({ key: made.key, item: viewOf(made.record, Date.now()), targets: applied });
     else {
-      print(made.key);
       tell(`${made.record.id}: registered${ending(made.record)}. ${key === undefined ? 'The key is not shown again.' : ''}`);
       tellApplied(applied);
     }
@@ -50,9 +50,9 @@ export async function add(command: Command): Promise<number> {
 }
 
 export async function list(command: Command): Promise<number> {
-  const { filter = 'all', owner, label } = command.opts<{ filter?: Filter; owner?: string; label?: readonly string[] }>();
+  const { filter = 'all', owner, label } = command.opts<{ filter?: Filter; owner?: string; label?: string }>();
   return using(command, async (keys, json) => {
-    const query = { filter, ...(owner === undefined ? {} : { owner }), ...(label?.[0] === undefined ? {} : { label: label[0] }) };
+    const query = { filter, ...(owner === undefined ? {} : { owner }), ...(label === undefined ? {} : { label }) };
     const { items, total } = await keys.registry.list(query);
     const now = Date.now();
     if (json) printJson({ items: items.map((item) => viewOf(item, now)), total });
@@ -109,6 +109,8 @@ export const enable = (reference: string, command: Command): Promise<number> =>
 
 export async function edit(reference: string, command: Command): Promise<number> {
   const { owner, note, label, quota } = command.opts<Wish>();
+  if ([owner, note, label, quota].every((each) => each === undefined))
+    throw new TokenmirrorError('USAGE', 'nothing was said to be changed', 'Give --owner, --note, --label or --quota.');
   return changing(command, (keys) =>
     keys.registry.describe(keys.actor, reference, {
       ...(owner === undefined ? {} : { owner }),
@@ -134,10 +136,10 @@ export async function rotate(reference: string, command: Command): Promise<numbe
   if (term.kind !== 'after') throw new TokenmirrorError('KEY_INVALID', 'the overlap is no duration', 'Write it as 1h or 2d.');
   return using(command, async (keys, json) => {
     const made = await keys.registry.rotate(keys.actor, reference, term.ms);
-    const applied = await keys.apply();
+    if (!json) print(made.key);
+    const applied = await applying(keys);
     if (json) printJson({ key: made.key, item: viewOf(made.record, Date.now()), targets: applied });
     else {
-      print(made.key);
       tell(`${made.record.id} follows; the old key goes on for ${overlap} at most. The new one is not shown again.`);
       tellApplied(applied);
     }
@@ -206,7 +208,11 @@ export async function sync(command: Command): Promise<number> {
     const plans = (await keys.plan()).map((outcome) =>
       outcome.status === 'synced'
         ? { target: outcome.target, status: outcome.status, ...describePlan(outcome.plan) }
-        : { target: outcome.target, status: outcome.status, reason: outcome.status === 'failed' ? outcome.reason : outcome.because },
+        : {
+            target: outcome.target,
+            status: outcome.status,
+            reason: outcome.status === 'failed' ? outcome.reason : outcome.status === 'idle' ? outcome.because : 'not known yet',
+          },
     );
     if (json) printJson(plans);
     else
@@ -238,6 +244,11 @@ function changing(command: Command, change: (keys: KeysCommand) => Promise<ApiKe
     }
     return exitCodeOf(applied);
   });
+}
+
+/** What was made must be told, whatever becomes of it at CLIProxyAPI. */
+function applying(keys: KeysCommand): Promise<readonly Applied[]> {
+  return keys.apply().catch((error: unknown) => [{ target: 'all', status: 'failed', reason: messageOf(error) }]);
 }
 
 /** What is said beside a result goes to standard error, so that a key can be piped. */

@@ -1,9 +1,9 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import { explain, ManagementClient } from '@tokenmirror/cliproxy-client';
 import { messageOf, TokenmirrorError } from '@tokenmirror/core';
-import { lockOwner } from '@tokenmirror/files';
+import { lockOwner, replaceFile } from '@tokenmirror/files';
 import {
   exportText,
   isSentinel,
@@ -13,6 +13,7 @@ import {
   readAccessManager,
   readApiKeys,
   readExport,
+  WantedSource,
   type ApiKey,
   type ImportResult,
   type KeyRegistry,
@@ -42,7 +43,6 @@ export interface ForeignKeys {
 
 const PATIENCE_MS = 10_000;
 const LOOK_MS = 100;
-const SQLITE = 'SQLite format 3';
 
 /** The registry of keys, as a command works on it. */
 export class KeysCommand {
@@ -68,7 +68,11 @@ export class KeysCommand {
 
   /** Who calls the command, for the audit log. */
   get actor(): string {
-    return `cli:${userInfo().username}`;
+    try {
+      return `cli:${userInfo().username}`;
+    } catch {
+      return `cli:uid-${String(process.getuid?.() ?? 'unknown')}`;
+    }
   }
 
   /** Sees to it that a change reaches CLIProxyAPI: the daemon of this workspace does it, or this process where none runs. */
@@ -118,16 +122,8 @@ export class KeysCommand {
 
   /** From an export, or the database of cliproxy-access-manager. @throws TokenmirrorError KEY_INVALID */
   async import(file: string): Promise<ImportResult> {
-    let content: Buffer;
-    try {
-      content = readFileSync(file);
-    } catch (cause) {
-      throw new TokenmirrorError('KEY_INVALID', `${file} cannot be read (${messageOf(cause)})`, 'Check its path and its rights.', {
-        cause,
-      });
-    }
-    const isDatabase = content.subarray(0, SQLITE.length).toString('latin1') === SQLITE;
-    return this.registry.import(this.actor, isDatabase ? await readAccessManager(file) : readExport(content.toString('utf8')));
+    if (!existsSync(file)) throw new TokenmirrorError('KEY_INVALID', `there is no file ${file}`, 'Check its path.');
+    return this.registry.import(this.actor, (await readAccessManager(file)) ?? readExport(textOf(file)));
   }
 
   /** The keys as text; in clear where that is said, and then the file is for its owner alone. */
@@ -137,7 +133,7 @@ export class KeysCommand {
       : (await this.registry.list()).items;
     const text = exportText(keys);
     if (isClear) await this.registry.audit.note(this.actor, 'export', 'ok', `${String(keys.length)} keys in clear`);
-    if (file !== undefined) writeFileSync(file, text, { mode: 0o600 });
+    if (file !== undefined) await replaceFile(file, text);
     return text;
   }
 
@@ -147,10 +143,11 @@ export class KeysCommand {
 
   async #awaitDaemon(revision: number): Promise<readonly Applied[]> {
     const until = performance.now() + PATIENCE_MS;
+    const asked = Date.now();
     const replica = this.#replicas.workspace().replicaId ?? '';
     for (;;) {
       const ours = (await this.registry.targets()).filter(({ target }) => target.startsWith(`${replica} `));
-      const isDone = ours.length > 0 && ours.every((each) => each.revision >= revision || each.problem !== undefined);
+      const isDone = ours.length > 0 && ours.every((each) => each.revision >= revision || (each.problem !== undefined && each.at >= asked));
       if (isDone || performance.now() >= until)
         return ours.map(({ target, problem, revision: reached }) => ({
           target,
@@ -166,9 +163,10 @@ export class KeysCommand {
     const targets = this.#targets();
     const replica = this.#replicas.workspace().replicaId ?? 'cli';
     const { registry } = this;
+    const wanted = new WantedSource(registry, systemClock);
     try {
       return await work(
-        targets.map(({ name, client }) => new KeySync({ registry, client, clock: systemClock, target: `${replica} ${name}` })),
+        targets.map(({ name, client }) => new KeySync({ registry, wanted, client, clock: systemClock, target: `${replica} ${name}` })),
       );
     } finally {
       for (const { client } of targets) client.close();
@@ -184,6 +182,14 @@ export class KeysCommand {
     const refusedKeys = new RefusedKeysFile(stateDir);
     const beside = new ManagementClient({ target: () => managementBeside(configFile, url, key), clock: systemClock, refusedKeys });
     return keyTargets(this.#settings, beside, refusedKeys);
+  }
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new TokenmirrorError('KEY_INVALID', `${file} cannot be read (${messageOf(cause)})`, 'Check its rights.', { cause });
   }
 }
 

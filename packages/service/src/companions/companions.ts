@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { ManagementClient } from '@tokenmirror/cliproxy-client';
 import type { DocumentKey, Log } from '@tokenmirror/core';
 import type { Locations } from '@tokenmirror/workspace';
@@ -10,6 +11,7 @@ import type { Settings } from '../options/settings.js';
 import { systemClock } from '../system-clock.js';
 import { KeyCompanion } from './key-companion.js';
 import { TelegramCompanion } from './telegram-companion.js';
+import { UsageCompanion } from './usage-companion.js';
 
 export interface CompanionsParts {
   readonly settings: Settings;
@@ -22,16 +24,20 @@ export interface CompanionsParts {
   readonly changed: () => void;
 }
 
+const STOP_MS = 2000;
+
 /** Everything that needs a management key of CLIProxyAPI: the watch on access tokens, the API keys, and the bot in front of them. */
 export class Companions {
   readonly #client: ManagementClient | undefined;
   readonly #watch: CredentialWatch | undefined;
   readonly #telegram: TelegramCompanion | undefined;
-  /** Absent without a management key, or with `keys: no`. */
+  /** Absent without a management key, or with `keys: no` and `usage: no`. */
   readonly keys: KeyCompanion | undefined;
+  /** Absent without a management key, or with `usage: no`. */
+  readonly usage: UsageCompanion | undefined;
 
   constructor(parts: CompanionsParts) {
-    const { settings, locations, log, replica, alarms, accessTokenDied } = parts;
+    const { settings, locations, log, accessTokenDied } = parts;
     const { 'management-key': key, 'cliproxy-url': url, 'telegram-token': token } = settings;
     if (key !== undefined) {
       const refusedKeys = new RefusedKeysFile(locations.stateDir);
@@ -43,19 +49,21 @@ export class Companions {
       const { authDir } = locations;
       this.#client = client;
       this.#watch = new CredentialWatch({ clock: systemClock, random: Math.random, log, client, authDir, died: accessTokenDied });
-      if (settings.keys) this.keys = new KeyCompanion({ ...parts, client, refusedKeys });
+      if (settings.keys || settings.usage) this.keys = new KeyCompanion({ ...parts, client, refusedKeys });
+      if (settings.usage && this.keys !== undefined) this.usage = new UsageCompanion({ ...parts, keys: this.keys });
     }
     if (token === undefined) return;
-    if (this.keys !== undefined) this.#telegram = new TelegramCompanion({ settings, token, log, keys: this.keys, replica, alarms });
+    if (this.keys !== undefined) this.#telegram = new TelegramCompanion({ ...parts, token, keys: this.keys, usage: this.usage });
     else log.warn('telegram-needs-keys', { remedy: 'Give a management key (CLIPROXY_MGMT_KEY), and leave `keys` on.' });
   }
 
-  get report(): Pick<DaemonReport, 'management' | 'keys' | 'telegram'> {
-    return { management: this.#watch?.report, keys: this.keys?.report, telegram: this.#telegram?.report };
+  get report(): Pick<DaemonReport, 'management' | 'keys' | 'usage' | 'telegram'> {
+    return { management: this.#watch?.report, keys: this.keys?.report, usage: this.usage?.report, telegram: this.#telegram?.report };
   }
 
   start(): void {
     void this.keys?.start();
+    void this.usage?.start();
     void this.#telegram?.start();
   }
 
@@ -70,10 +78,17 @@ export class Companions {
     this.keys?.poke();
   }
 
+  /** Within bounds: nobody waits for a chat or a database that does not answer. */
   async stop(): Promise<void> {
     this.#watch?.stop();
-    await this.#telegram?.stop();
-    await this.keys?.stop();
+    const ended = (async () => {
+      await this.#telegram?.stop();
+      await this.usage?.stop();
+      await this.keys?.stop();
+    })().catch(() => undefined);
+    const tooLong = new AbortController();
+    await Promise.race([ended, delay(STOP_MS, undefined, { signal: tooLong.signal, ref: false }).catch(() => undefined)]);
+    tooLong.abort();
     this.#client?.close();
   }
 }

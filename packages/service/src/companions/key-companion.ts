@@ -24,7 +24,7 @@ export interface KeyTarget {
   readonly client: ManagementClient;
 }
 
-/** Keeps the API keys right while the daemon runs. Whatever happens to it, replication goes on. */
+/** Opens the registry of API keys, and keeps them right while the daemon runs. Whatever happens to it, replication goes on. */
 export class KeyCompanion {
   readonly #parts: KeyCompanionParts;
   readonly #stopping = new AbortController();
@@ -32,13 +32,31 @@ export class KeyCompanion {
   #keeper: KeyKeeper | undefined;
   #problem: string | undefined;
   #targets: readonly KeyTarget[] = [];
+  #tellOpened: (registry: KeyRegistry | undefined) => void = () => undefined;
+  /** Resolves when the registry is open, or to `undefined` when it will never be. */
+  readonly opened = new Promise<KeyRegistry | undefined>((resolve) => (this.#tellOpened = resolve));
 
   constructor(parts: KeyCompanionParts) {
     this.#parts = parts;
   }
 
   get report(): KeysReport {
-    return this.#keeper?.report ?? { registry: 'not open', problem: this.#problem, targets: [], ending: [], unreadable: [], requests: [] };
+    return (
+      this.#keeper?.report ?? {
+        registry: 'not open',
+        problem: this.#problem,
+        targets: [],
+        ending: [],
+        nearLimit: [],
+        unreadable: [],
+        requests: [],
+      }
+    );
+  }
+
+  /** The CLIProxyAPI beside the workspace, and those that the settings name; none before it is open. */
+  get targets(): readonly KeyTarget[] {
+    return this.#targets;
   }
 
   /** @throws TokenmirrorError STORE_UNREACHABLE while it is not open */
@@ -63,13 +81,19 @@ export class KeyCompanion {
         if (this.#problem !== messageOf(error)) log.warn('keys-unavailable', { reason: messageOf(error), remedy });
         this.#problem = messageOf(error);
         changed();
-        if (!isOutage(error)) return;
+        if (!isOutage(error)) break;
         await delay(backoffMs(attempt, Math.random), undefined, { signal: this.#stopping.signal }).catch(() => undefined);
       }
     }
-    if (this.#registry === undefined) return;
-    this.#problem = undefined;
-    await this.#begin(this.#registry);
+    try {
+      if (this.#stopping.signal.aborted) await this.#registry?.close();
+      else if (this.#registry !== undefined) await this.#begin(this.#registry);
+    } catch (error) {
+      this.#problem = messageOf(error);
+      log.error('keys-unavailable', { reason: messageOf(error), remedy: error instanceof TokenmirrorError ? error.remedy : '' });
+      changed();
+    }
+    this.#tellOpened(this.#stopping.signal.aborted ? undefined : this.#registry);
   }
 
   /** A CLIProxyAPI came back, or the workspace is in sync. */
@@ -85,14 +109,19 @@ export class KeyCompanion {
   }
 
   async #begin(registry: KeyRegistry): Promise<void> {
-    const { KeyKeeper: Keeper, KeySync } = await import('@tokenmirror/key-expiry');
+    const { KeyKeeper: Keeper, KeySync, WantedSource } = await import('@tokenmirror/key-expiry');
     const { settings, replica, client, log, changed, refusedKeys } = this.#parts;
+    this.#problem = undefined;
     this.#targets = keyTargets(settings, client, refusedKeys);
-    const syncs = this.#targets.map(
-      (target) => new KeySync({ registry, client: target.client, clock: systemClock, target: `${replica} ${target.name}` }),
+    const wanted = new WantedSource(registry, systemClock);
+    const syncs = (settings.keys ? this.#targets : []).map(
+      (target) => new KeySync({ registry, wanted, client: target.client, clock: systemClock, target: `${replica} ${target.name}` }),
     );
+    const names = syncs.map(({ target }) => target);
+    await registry.keepTargets(replica, names).catch(() => undefined);
     this.#keeper = new Keeper({
       registry,
+      wanted,
       syncs,
       clock: systemClock,
       log,

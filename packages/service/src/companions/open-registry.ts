@@ -26,7 +26,7 @@ export async function openKeyRegistry(settings: Settings, locations: Locations):
 }
 
 /** Postgres where that is the authority, so that every replica uses one registry; else a file. */
-async function databasePlace(settings: Settings, { stateDir }: Locations): Promise<DatabasePlace> {
+export async function databasePlace(settings: Settings, { stateDir }: Locations): Promise<DatabasePlace> {
   const { database, 'database-dir': directory, 'pg-schema': schema } = settings;
   const dsn = database === undefined && directory === undefined ? postgresAuthority(settings) : undefined;
   if (dsn === undefined)

@@ -1,16 +1,19 @@
-import type { Log } from '@tokenmirror/core';
-import type { TelegramBot, TelegramReport } from '@tokenmirror/telegram';
+import { messageOf, type Log } from '@tokenmirror/core';
+import type { TelegramBot, TelegramReport, UsageAnswers } from '@tokenmirror/telegram';
 import type { Alarm } from '../operations/alarms.js';
 import type { Settings } from '../options/settings.js';
 import { redactionOf } from '../redaction.js';
 import { systemClock } from '../system-clock.js';
 import type { KeyCompanion } from './key-companion.js';
+import type { UsageCompanion } from './usage-companion.js';
+import { usageAnswers } from './usage-answers.js';
 
 export interface TelegramCompanionParts {
   readonly settings: Settings;
   readonly token: string;
   readonly log: Log;
   readonly keys: KeyCompanion;
+  readonly usage: UsageCompanion | undefined;
   readonly replica: string;
   readonly alarms: () => readonly Alarm[];
 }
@@ -29,7 +32,16 @@ export class TelegramCompanion {
     return this.#bot?.report ?? { state: 'connecting', problem: undefined };
   }
 
+  /** Never fails. */
   async start(): Promise<void> {
+    try {
+      await this.#begin();
+    } catch (error) {
+      this.#parts.log.error('telegram-unavailable', { reason: redactionOf(this.#parts.settings)(messageOf(error)) });
+    }
+  }
+
+  async #begin(): Promise<void> {
     const { settings, token, log, keys } = this.#parts;
     const { 'telegram-users': users = [], 'telegram-chats': chats = [], 'telegram-api': apiRoot } = settings;
     if (users.length === 0 && chats.length === 0)
@@ -44,7 +56,7 @@ export class TelegramCompanion {
       commands: {
         registry: () => keys.registry,
         keeper: () => keys.keeper,
-        usage: () => undefined,
+        usage: () => this.#usage,
         status: () => this.#status(),
         now: () => systemClock.now(),
       },
@@ -58,6 +70,11 @@ export class TelegramCompanion {
   async stop(): Promise<void> {
     this.#isStopped = true;
     await this.#bot?.stop();
+  }
+
+  get #usage(): UsageAnswers | undefined {
+    const { usage } = this.#parts;
+    return usage && usageAnswers(() => usage.questions);
   }
 
   #status(): readonly string[] {

@@ -83,6 +83,7 @@ export class Daemon {
       report: () => report?.(),
       expiries: () => credentialExpiries(this.#replicas.workspace(locations)),
       keys: () => companions?.keys,
+      usage: () => companions?.usage,
     });
     this.#operations = operations;
     await operations.start();

@@ -4,6 +4,7 @@ import { checkFormat, CURRENT_FORMAT, type CustodyReport, type EngineStatus, typ
 import { replaceFile } from '@tokenmirror/files';
 import type { KeysReport } from '@tokenmirror/key-expiry';
 import type { TelegramReport } from '@tokenmirror/telegram';
+import type { UsageReport } from '../companions/usage-companion.js';
 import type { ManagementReport } from '../neighbour/credential-watch.js';
 import type { NeighbourReport } from '../neighbour/neighbour.js';
 
@@ -33,6 +34,8 @@ export interface DaemonReport {
   readonly management?: ManagementReport | undefined;
   /** Absent without a management key, or with `keys: no`. */
   readonly keys?: KeysReport | undefined;
+  /** Absent without a management key, or with `usage: no`. */
+  readonly usage?: UsageReport | undefined;
   /** Absent without a bot. */
   readonly telegram?: TelegramReport | undefined;
 }

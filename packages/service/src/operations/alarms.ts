@@ -1,5 +1,6 @@
 import type { DocumentKey } from '@tokenmirror/core';
 import type { KeysReport } from '@tokenmirror/key-expiry';
+import type { UsageReport } from '../companions/usage-companion.js';
 import type { DaemonReport } from '../daemon/status-file.js';
 import type { Starting } from './health.js';
 import { maskedName } from './masked-name.js';
@@ -37,7 +38,12 @@ export type AlarmKind =
   | 'management-refused'
   | 'keys-not-synced'
   | 'keys-unreadable'
+  | 'keys-unavailable'
   | 'key-expires'
+  | 'quota-near'
+  | 'quota-used-up'
+  | 'usage-not-collected'
+  | 'usage-lost'
   | 'recharge-requested'
   | 'telegram-refused';
 
@@ -61,7 +67,12 @@ const SEVERITIES: Readonly<Record<AlarmKind, Severity>> = {
   'management-refused': 'warning',
   'keys-not-synced': 'critical',
   'keys-unreadable': 'warning',
+  'keys-unavailable': 'warning',
   'key-expires': 'warning',
+  'quota-near': 'warning',
+  'quota-used-up': 'warning',
+  'usage-not-collected': 'warning',
+  'usage-lost': 'warning',
   'recharge-requested': 'warning',
   'telegram-refused': 'warning',
 };
@@ -132,6 +143,7 @@ export function alarmsOf(report: DaemonReport, now: number, { outageMs, mirrorMs
     raise('cliproxy-silent', 'CLIProxyAPI does not answer beside this replica', 'Check that it runs, and cliproxy-url.');
   if (management?.problem !== undefined) raise('management-refused', management.problem.reason, management.problem.remedy);
   if (report.keys !== undefined) raiseOfKeys(report.keys, raise);
+  if (report.usage !== undefined) raiseOfUsage(report.usage, raise);
   if (report.telegram?.state === 'refused')
     raise('telegram-refused', 'Telegram refused the token of the bot', 'Correct telegram-token, and restart the daemon.');
   return alarms;
@@ -179,8 +191,8 @@ function raiseOfCustody({ replica, neighbour }: DaemonReport, custody: NonNullab
     raise('token-died-again', `the access token of ${named(key)} died again soon after a refresh`, 'Log in again if this goes on.', key);
 }
 
-function raiseOfKeys({ problem, targets, ending, unreadable, requests }: KeysReport, raise: Raise): void {
-  if (problem !== undefined) raise('keys-not-synced', `the registry of API keys cannot be used: ${problem}`, 'See the log.', 'registry');
+function raiseOfKeys({ problem, targets, ending, nearLimit, unreadable, requests }: KeysReport, raise: Raise): void {
+  if (problem !== undefined) raise('keys-unavailable', `the registry of API keys cannot be used: ${problem}`, 'See the log.');
   for (const { target, problem: of } of targets)
     if (of !== undefined) raise('keys-not-synced', `the API keys of ${target} are not kept right: ${of.reason}`, of.remedy, target);
   if (unreadable.length > 0)
@@ -196,6 +208,13 @@ function raiseOfKeys({ problem, targets, ending, unreadable, requests }: KeysRep
       `Extend it with \`tokenmirror keys extend ${id} 30d\`, or let it end.`,
       id,
     );
+  for (const { id, mask, owner, used, quota, isUsedUp } of nearLimit)
+    raise(
+      isUsedUp ? 'quota-used-up' : 'quota-near',
+      `the API key ${id} (${mask}${owner === '' ? '' : ` of ${owner}`}) used ${String(used)} of ${quota}`,
+      `Raise it with \`tokenmirror keys edit ${id} --quota …\`, or wait for its next window.`,
+      id,
+    );
   for (const { email, note, at } of requests)
     raise(
       'recharge-requested',
@@ -203,6 +222,27 @@ function raiseOfKeys({ problem, targets, ending, unreadable, requests }: KeysRep
       'Extend a key or raise a quota.',
       `${email} ${String(at)}`,
     );
+}
+
+function raiseOfUsage({ problem, collectors }: UsageReport, raise: Raise): void {
+  if (problem !== undefined) raise('usage-not-collected', `the ledger of usage cannot be used: ${problem}`, 'See the log.', 'ledger');
+  for (const { origin, problem: of, isRecorded, lost } of collectors) {
+    if (of !== undefined) raise('usage-not-collected', `usage of ${origin} is not collected: ${of.reason}`, of.remedy, origin);
+    else if (isRecorded === false)
+      raise(
+        'usage-not-collected',
+        `CLIProxyAPI at ${origin} records no usage`,
+        'Set usage-statistics-enabled in its config, or usage-enable here.',
+        origin,
+      );
+    if (lost > 0)
+      raise(
+        'usage-lost',
+        `${String(lost)} requests of ${origin} were never told`,
+        'Let nobody else read its usage queue or subscribe to it, and keep the daemon running.',
+        origin,
+      );
+  }
 }
 
 function named(key: DocumentKey): string {

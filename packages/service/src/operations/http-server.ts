@@ -25,13 +25,14 @@ export interface HttpServerParts {
 /** Answered without a token: what a probe needs to know, and no more. */
 const OPEN_PATHS: ReadonlySet<string> = new Set(['/livez', '/readyz', '/healthz']);
 const BODY_BYTES = 64 * 1024;
-/** From one address; whoever guesses at the token is slowed down by it. */
+/** From one address. */
 const REQUESTS_A_MINUTE = 300;
 
 /** Health, metrics, the companions' API, and `/openapi.json`, which tells of it. @throws TokenmirrorError OPTION_INVALID for an address that others can reach, without a token */
 export class HttpServer {
   readonly #parts: HttpServerParts;
   readonly #server: FastifyInstance;
+  readonly #guesses = new Guesses();
 
   constructor(parts: HttpServerParts) {
     const { listen, token } = parts;
@@ -56,17 +57,27 @@ export class HttpServer {
         .code(status)
         .send(status < 500 ? problem(CODES[status] ?? 'BAD_REQUEST', about) : problem('INTERNAL', 'the request failed'));
     });
-    this.#server.addHook('onSend', (request, __, payload) =>
-      Promise.resolve(typeof payload === 'string' && request.routeOptions.config.showsKey !== true ? parts.redact(payload) : payload),
+    this.#server.addHook('preSerialization', (request, _, payload) =>
+      Promise.resolve(request.routeOptions.config.showsKey === true ? payload : redactedIn(payload, parts.redact)),
+    );
+    this.#server.addHook('onSend', (_, reply, payload) =>
+      Promise.resolve(
+        typeof payload === 'string' && !String(reply.getHeader('content-type')).includes('json') ? parts.redact(payload) : payload,
+      ),
     );
     void this.#server.register(rateLimit, { max: REQUESTS_A_MINUTE, allowList: ({ url }) => OPEN_PATHS.has(url) });
     void this.#server.register(swagger, { openapi: { openapi: '3.0.3', info: { title: 'Tokenmirror', version: VERSION }, ...SECURITY } });
     void this.#server.register((app, _, done) => {
       app.addHook('preParsing', async (request, reply) => {
-        if (OPEN_PATHS.has(request.routeOptions.url ?? '') || this.#isLetIn(request)) return;
-        await reply.code(401).send(problem('UNAUTHORIZED', 'a bearer token is needed'));
+        if (OPEN_PATHS.has(request.routeOptions.url ?? '')) return;
+        if (!this.#isOwnPage(request))
+          await reply.code(403).send(problem('FORBIDDEN', 'without a token only this machine is served, by its own name'));
+        else if (this.#guesses.isBlocked(request.ip)) await reply.code(429).send(problem('TOO_MANY_REQUESTS', 'too many wrong tokens'));
+        else if (!this.#isLetIn(request)) await reply.code(401).send(problem('UNAUTHORIZED', 'a bearer token is needed'));
       });
-      app.setNotFoundHandler((_, reply) => reply.code(404).send(problem('NOT_FOUND', 'there is no such page')));
+      app.setNotFoundHandler({ preHandler: app.rateLimit() }, (_, reply) =>
+        reply.code(404).send(problem('NOT_FOUND', 'there is no such page')),
+      );
       this.#routes(app);
       parts.routes(app);
       done();
@@ -116,22 +127,70 @@ export class HttpServer {
     app.get('/healthz', told('The same, under the name that others use', { 200: STATUS }), alive);
     app.get('/readyz', told('Whether the workspace can be served from; the reasons with a token only'), (request, reply) => {
       const { isReady, state, reasons } = health();
-      return reply.code(isReady ? 200 : 503).send(this.#isLetIn(request) ? { status: state, reasons } : { status: state });
+      const isTold = !this.#guesses.isBlocked(request.ip) && this.#isLetIn(request);
+      return reply.code(isReady ? 200 : 503).send(isTold ? { status: state, reasons } : { status: state });
     });
     app.get('/status', told('Everything that the daemon knows of itself'), () => status());
     app.get('/metrics', told('For Prometheus'), async (_, reply) => reply.type(metrics.contentType).send(await metrics.text()));
     app.get('/openapi.json', told('This document'), () => this.#server.swagger());
   }
 
-  #isLetIn({ headers }: FastifyRequest): boolean {
+  #isLetIn({ headers, ip }: FastifyRequest): boolean {
     const { token } = this.#parts;
     if (token === undefined) return true;
-    const given = headers['x-apim-token'] ?? headers.authorization?.replace(/^Bearer /i, '') ?? '';
-    return timingSafeEqual(digest(String(given)), digest(token));
+    const given = headers['x-apim-token'] ?? headers.authorization?.replace(/^Bearer /i, '');
+    const isRight = given !== undefined && timingSafeEqual(digest(String(given)), digest(token));
+    if (given !== undefined && !isRight) this.#guesses.add(ip);
+    return isRight;
+  }
+
+  /** Without a token a page of somebody else's, in a browser of this machine, must not be able to ask. */
+  #isOwnPage({ headers }: FastifyRequest): boolean {
+    if (this.#parts.token !== undefined) return true;
+    const names = [`http://${headers.host ?? ''}`, headers.origin].filter((name) => name !== undefined);
+    return names.every((name) => URL.canParse(name) && LOOPBACK.test(new URL(name).hostname));
   }
 }
 
-const CODES: Readonly<Record<number, string>> = { 413: 'BODY_TOO_LARGE', 415: 'UNSUPPORTED_MEDIA_TYPE', 429: 'TOO_MANY_REQUESTS' };
+/** Wrong tokens by address: after so many in a minute nothing more is looked at, be it right or wrong. */
+class Guesses {
+  readonly #wrong = new Map<string, { count: number; readonly since: number }>();
+
+  isBlocked(address: string): boolean {
+    const found = this.#wrong.get(address);
+    if (found === undefined) return false;
+    if (performance.now() - found.since < GUESSES_LAST_MS) return found.count >= MOST_GUESSES;
+    this.#wrong.delete(address);
+    return false;
+  }
+
+  add(address: string): void {
+    if (this.#wrong.size > MOST_ADDRESSES) this.#wrong.clear();
+    const found = this.#wrong.get(address);
+    if (found === undefined) this.#wrong.set(address, { count: 1, since: performance.now() });
+    else found.count += 1;
+  }
+}
+
+const MOST_GUESSES = 30;
+const GUESSES_LAST_MS = 60_000;
+const MOST_ADDRESSES = 10_000;
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|localhost|\[::1\])$/;
+
+/** The same, with every text in it redacted: in the serialised form a mask could take a quotation mark with it. */
+function redactedIn(value: unknown, redact: Redact): unknown {
+  if (typeof value === 'string') return redact(value);
+  if (Array.isArray(value)) return value.map((each) => redactedIn(each, redact));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, redactedIn(each, redact)]));
+}
+
+const CODES: Readonly<Record<number, string>> = {
+  403: 'FORBIDDEN',
+  413: 'BODY_TOO_LARGE',
+  415: 'UNSUPPORTED_MEDIA_TYPE',
+  429: 'TOO_MANY_REQUESTS',
+};
 
 const SECURITY = {
   components: {

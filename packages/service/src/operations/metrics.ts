@@ -1,4 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { UsageReport } from '../companions/usage-companion.js';
 import type { DaemonReport } from '../daemon/status-file.js';
 import { ALARM_KINDS, type Alarm } from './alarms.js';
 import type { Health } from './health.js';
@@ -69,7 +70,22 @@ export class Metrics {
     return this.#registry.metrics();
   }
 
-  #setReport({ version, store, engine, custody, mirrors, neighbour }: DaemonReport): void {
+  #setUsage({ collectors, totals }: UsageReport): void {
+    for (const { origin, collected, restored, lost } of collectors) {
+      this.#set('usage_collected_total', 'Requests that were collected since the start', collected, { origin });
+      this.#set('usage_restored_total', 'Requests that CLIProxyAPI had lost and got back', restored, { origin });
+      this.#set('usage_lost_total', 'Requests that were counted and never told', lost, { origin });
+    }
+    for (const { name: model, requests, failed, input, output, cached } of totals) {
+      this.#set('usage_requests_total', 'Requests in the ledger', requests - failed, { model, outcome: 'success' });
+      this.#set('usage_requests_total', 'Requests in the ledger', failed, { model, outcome: 'failed' });
+      for (const [kind, count] of Object.entries({ input, output, cached }))
+        this.#set('usage_tokens_total', 'Tokens in the ledger; cached ones are a part of the input', count, { model, kind });
+    }
+  }
+
+  #setReport({ version, store, engine, custody, mirrors, neighbour, usage }: DaemonReport): void {
+    if (usage !== undefined) this.#setUsage(usage);
     this.#set('info', 'Version, and kind of the authority', 1, { version, store: store.split(':')[0] ?? '' });
     this.#set('documents', 'Documents that the workspace has in common with the authority', engine.documents);
     this.#set('under_way', 'Documents that wait or are being worked on', engine.underWay);

@@ -1,5 +1,6 @@
 import { TokenmirrorError, type Clock, type Log, type TokenStore } from '@tokenmirror/core';
 import type { KeyCompanion } from '../companions/key-companion.js';
+import type { UsageCompanion } from '../companions/usage-companion.js';
 import type { DaemonReport } from '../daemon/status-file.js';
 import type { Settings } from '../options/settings.js';
 import { alarmsOf, alarmsOfStart, type Alarm } from './alarms.js';
@@ -18,6 +19,7 @@ export interface OperationsParts {
   readonly expiries: () => Promise<ReadonlyMap<string, number>>;
   /** `undefined` before there is one, or without one. */
   readonly keys: () => KeyCompanion | undefined;
+  readonly usage: () => UsageCompanion | undefined;
 }
 
 /** Reading every credential for its expiry is not done for each scrape. */
@@ -63,6 +65,16 @@ export class Operations {
     );
   }
 
+  #usage(): UsageCompanion {
+    const usage = this.#parts.usage();
+    if (usage !== undefined) return usage;
+    throw new TokenmirrorError(
+      'STORE_UNREACHABLE',
+      'this daemon collects no usage, or has not begun',
+      'Set `usage: yes`, and give it a management key (CLIPROXY_MGMT_KEY).',
+    );
+  }
+
   get alarms(): Alarm[] {
     const { settings, report, clock } = this.#parts;
     const now = report();
@@ -99,7 +111,11 @@ export class Operations {
     const { settings, log, report, clock } = this.#parts;
     const listen = settings['http-listen'];
     if (listen === 'off') return undefined;
-    const [{ HttpServer: Server }, { keyRoutes }] = await Promise.all([import('./http-server.js'), import('@tokenmirror/key-expiry')]);
+    const [{ HttpServer: Server }, { keyRoutes }, { usageRoutes, usageView }] = await Promise.all([
+      import('./http-server.js'),
+      import('@tokenmirror/key-expiry'),
+      import('@tokenmirror/usage'),
+    ]);
     return new Server({
       listen,
       token: settings['http-token'],
@@ -109,7 +125,14 @@ export class Operations {
       status: () => ({ health: this.health, alarms: this.alarms, report: report() ?? null }),
       metrics: this.#metrics,
       routes: (app) => {
-        keyRoutes(app, { registry: () => this.#keys().registry, keeper: () => this.#keys().keeper, now: () => clock.now() });
+        const now = (): number => clock.now();
+        keyRoutes(app, {
+          registry: () => this.#keys().registry,
+          keeper: () => this.#keys().keeper,
+          usage: async (email, since) => usageView(await this.#usage().questions.account(email, since)),
+          now,
+        });
+        usageRoutes(app, { questions: () => this.#usage().questions, now });
       },
     });
   }

@@ -9,6 +9,7 @@ export type OptionType =
   | 'size'
   | 'count'
   | 'names'
+  | 'ids'
   | 'paths'
   | 'addressing'
   | 'custody'
@@ -20,7 +21,7 @@ export type OptionType =
 
 export interface OptionSpec {
   readonly type: OptionType;
-  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Custody' | 'Replication' | 'Keys' | 'Telegram' | 'Operation' | 'Output';
+  readonly group: 'Workspace' | 'Store' | 'Roles' | 'Custody' | 'Replication' | 'Keys' | 'Usage' | 'Telegram' | 'Operation' | 'Output';
   /** As it would be written in `tokenmirror.yaml`; absent when there is none, or when it depends on others (then `defaultNote` says how). */
   readonly default?: string;
   readonly defaultNote?: string;
@@ -411,6 +412,40 @@ export const OPTIONS = {
     environment: ['APIM_DATA_DIR'],
     description: 'Directory of that file, where only a directory is given; it is called apim.db then',
   },
+  usage: {
+    type: 'switch',
+    group: 'Usage',
+    default: 'no',
+    description: 'Collect what was used. It needs a management key, and nobody else may read the usage queue of CLIProxyAPI then',
+  },
+  'usage-enable': {
+    type: 'switch',
+    group: 'Usage',
+    default: 'no',
+    description: 'Turn usage-statistics-enabled on in CLIProxyAPI where it is off: without it nothing is recorded',
+  },
+  'usage-interval': {
+    type: 'duration',
+    group: 'Usage',
+    default: '2m',
+    environment: ['APIM_USAGE_SYNC_INTERVAL'],
+    description: 'How often the statistics of CLIProxyAPI up to 6.9 are read; queues are read at once or every ten seconds',
+  },
+  'usage-recovery-interval': {
+    type: 'duration',
+    group: 'Usage',
+    default: '1m',
+    environment: ['APIM_RECOVERY_CHECK_INTERVAL'],
+    description: 'How often it is looked whether CLIProxyAPI up to 6.9 lost its statistics, which it then gets back',
+  },
+  'usage-keep-events': { type: 'days', group: 'Usage', default: '35d', description: 'How long single requests are kept' },
+  'usage-keep-hours': {
+    type: 'days',
+    group: 'Usage',
+    default: '366d',
+    description: 'How long sums by hour are kept; those by day are kept for ever',
+  },
+  'usage-prices': { type: 'path', group: 'Usage', description: 'Price table for estimates of cost, see docs/usage.md' },
   'telegram-token': {
     type: 'text',
     group: 'Telegram',
@@ -419,14 +454,14 @@ export const OPTIONS = {
     description: 'Token of the Telegram bot',
   },
   'telegram-users': {
-    type: 'names',
+    type: 'ids',
     group: 'Telegram',
     environment: ['TELEGRAM_ALLOWED_USER_IDS'],
     defaultNote: 'nobody',
     description: 'Ids of the users that the bot obeys, separated by commas',
   },
   'telegram-chats': {
-    type: 'names',
+    type: 'ids',
     group: 'Telegram',
     environment: ['TELEGRAM_ALLOWED_CHAT_IDS'],
     defaultNote: 'any chat of an allowed user',

@@ -7,11 +7,12 @@ const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60
 const DAY_UNITS: Readonly<Record<string, number>> = { m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 };
 const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, b: 1, kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3, kb: 1000, mb: 1e6, gb: 1e9 };
 
-/** `250ms`, `10s`, `2m`, `1h`, as milliseconds. */
+/** `250ms`, `10s`, `2m`, `1h`, `1m30s`, as milliseconds. */
 const duration = z.string().transform((text, context) => {
-  const [, amount, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text) ?? [];
-  const ms = Number(amount) * (DURATION_UNITS[unit ?? ''] ?? NaN);
-  if (ms >= 10 && ms <= 86_400_000) return ms;
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|s|m|h)/g)];
+  const isWhole = parts.map(([part]) => part).join('') === text;
+  const ms = parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * (DURATION_UNITS[unit ?? ''] ?? NaN), 0);
+  if (isWhole && ms >= 10 && ms <= 86_400_000) return ms;
   context.addIssue({ code: 'custom', message: 'write a duration between 10ms and 24h, such as 500ms, 10s or 2m' });
   return z.NEVER;
 });
@@ -51,6 +52,14 @@ const names = z.string().transform((list) =>
     .filter((name) => name !== ''),
 );
 
+/** Ids of Telegram, which may be negative. */
+const ids = z.string().transform((list, context) => {
+  const found = list.split(/[\s,;]+/).filter((id) => id !== '');
+  if (found.every((id) => /^-?\d{1,20}$/.test(id))) return found;
+  context.addIssue({ code: 'custom', message: 'write numbers, separated by commas' });
+  return z.NEVER;
+});
+
 /** Where a server listens. */
 export interface ListenAddress {
   readonly host: string;
@@ -84,6 +93,7 @@ export const VALUE_SCHEMAS = {
   size,
   count,
   names,
+  ids,
   paths,
   addressing: z.enum(['auto', 'path', 'virtual'], { error: 'write auto, path or virtual' }),
   custody: z.enum(['auto', 'on', 'off'], { error: 'write auto, on or off' }),

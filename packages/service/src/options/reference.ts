@@ -9,6 +9,7 @@ const SYNTAX: Readonly<Record<OptionSpec['type'], string>> = {
   days: 'time, such as 12h, 3d or 2w',
   size: 'size: `512KiB`, `1MiB`',
   count: 'whole number, 1 to 1000',
+  ids: 'numbers, separated by commas',
   names: 'names, separated by commas',
   paths: 'paths, separated by commas',
   addressing: '`auto`, `path`, `virtual`',

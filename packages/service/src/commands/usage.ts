@@ -1,0 +1,140 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { messageOf, TokenmirrorError } from '@tokenmirror/core';
+import { parseSince } from '@tokenmirror/key-expiry';
+import {
+  exportLedger,
+  readSnapshot,
+  readUsageFile,
+  type Loss,
+  type Questions,
+  type UsageEvent,
+  type UsageFormat,
+} from '@tokenmirror/usage';
+import { openLedger, type OpenLedger } from '../companions/open-ledger.js';
+import { openKeyRegistry } from '../companions/open-registry.js';
+import { readReport } from '../daemon/status-file.js';
+import type { UsageReport } from '../companions/usage-companion.js';
+import type { Settings } from '../options/settings.js';
+import type { ReplicaFactory } from '../replica-factory.js';
+import { systemClock } from '../system-clock.js';
+
+export interface UsageStatus {
+  /** What the daemon said last; absent where none collected. */
+  readonly daemon: UsageReport | undefined;
+  readonly requests: number;
+  readonly tokens: number;
+  /** What was found to be missing, newest first. */
+  readonly losses: readonly Loss[];
+}
+
+export interface UsageImport {
+  readonly read: number;
+  /** How many of them were new. */
+  readonly added: number;
+}
+
+const AT_ONCE = 5000;
+
+/** The ledger of usage, as a command works on it. */
+export class UsageCommand {
+  readonly #open: OpenLedger;
+  readonly #replicas: ReplicaFactory;
+
+  private constructor(open: OpenLedger, replicas: ReplicaFactory) {
+    this.#open = open;
+    this.#replicas = replicas;
+  }
+
+  /** Opens the ledger for one piece of work. @throws TokenmirrorError STORE_UNREACHABLE, STORE_DENIED, and those of the work */
+  static async use<T>(replicas: ReplicaFactory, settings: Settings, work: (usage: UsageCommand) => Promise<T>): Promise<T> {
+    const locations = replicas.locations();
+    const registry = await openKeyRegistry(settings, locations);
+    try {
+      const open = await openLedger(settings, locations, registry);
+      try {
+        return await work(new UsageCommand(open, replicas));
+      } finally {
+        await open.ledger.database.close();
+      }
+    } finally {
+      await registry.close();
+    }
+  }
+
+  get questions(): Questions {
+    return this.#open.questions;
+  }
+
+  /** @throws TokenmirrorError KEY_INVALID */
+  since(text: string): number {
+    return parseSince(text, systemClock.now());
+  }
+
+  async status(): Promise<UsageStatus> {
+    const { requests, total } = await this.questions.total(0);
+    const report = await readReport(this.#replicas.locations().stateDir);
+    return { daemon: report?.usage, requests, tokens: total, losses: await this.#open.ledger.losses() };
+  }
+
+  export(format: UsageFormat, since: number): AsyncGenerator<string> {
+    return exportLedger(this.#open.ledger, format, since);
+  }
+
+  /** An export of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager. What is known already is not counted again. @throws TokenmirrorError DOCUMENT_REFUSED */
+  async import(file: string, origin: string, progress: (done: number, all: number) => void): Promise<UsageImport> {
+    const events = await readEvents(file);
+    let added = 0;
+    for (let at = 0; at < events.length; at += AT_ONCE) {
+      added += (await this.#open.ledger.take(origin, events.slice(at, at + AT_ONCE), true)).added;
+      progress(Math.min(events.length, at + AT_ONCE), events.length);
+    }
+    return { read: events.length, added };
+  }
+}
+
+async function readEvents(file: string): Promise<readonly UsageEvent[]> {
+  if (!existsSync(file)) throw refused(`there is no file ${file}`, 'Check its path.');
+  const events = (await eventsOfAccessManager(file)) ?? readUsageFile(textOf(file));
+  if (events !== undefined) return events;
+  throw refused(
+    `${file} holds no usage`,
+    'Give an export of CLIProxyAPI (usage-export.json), records one a line, or the database of cliproxy-access-manager.',
+  );
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw refused(`${file} cannot be read (${messageOf(cause)})`, 'Check its rights.');
+  }
+}
+
+/** Every snapshot that it kept: each has what the ones before it had, but for what a restart lost. */
+async function eventsOfAccessManager(file: string): Promise<UsageEvent[] | undefined> {
+  const { readForeignTable } = await import('@tokenmirror/database');
+  const rows = await readForeignTable(file, 'usage_snapshots').catch((cause: unknown) => {
+    throw refused(
+      `${file} has no table usage_snapshots (${messageOf(cause)})`,
+      'Name the database of cliproxy-access-manager, often data/apim.db.',
+    );
+  });
+  const events = new Map<string, UsageEvent>();
+  for (const { payload_json: payload } of rows ?? [])
+    for (const event of readSnapshot(snapshotIn(String(payload))) ?? []) events.set(event.id, event);
+  return rows === undefined ? undefined : [...events.values()];
+}
+
+/** The export as it came, or the `usage` in it alone. */
+function snapshotIn(text: string): unknown {
+  try {
+    const value = JSON.parse(text) as { usage?: unknown };
+    return value.usage === undefined ? { usage: value } : value;
+  } catch {
+    return undefined;
+  }
+}
+
+function refused(message: string, remedy: string): TokenmirrorError {
+  return new TokenmirrorError('DOCUMENT_REFUSED', message, remedy);
+}

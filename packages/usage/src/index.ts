@@ -1,0 +1,10 @@
+export * from './http-routes.js';
+export * from './ledger.js';
+export * from './prices.js';
+export * from './questions.js';
+export { USAGE_SCHEMA, type UsageTables } from './schema.js';
+export * from './spool.js';
+export * from './usage-collector.js';
+export * from './usage-event.js';
+export * from './usage-files.js';
+export * from './usage-view.js';

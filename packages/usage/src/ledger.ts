@@ -1,0 +1,316 @@
+import type { Selectable, Transaction } from 'kysely';
+import type { Clock } from '@tokenmirror/core';
+import type { Database } from '@tokenmirror/database';
+import { maskOf, type KeyRegistry, type KeyUse, type QuotaCrossing } from '@tokenmirror/key-expiry';
+import { DAY_MS, HOUR_MS, startOf } from './periods.js';
+import type { Dimensions, Sums, UsageTables } from './schema.js';
+import type { UsageEvent } from './usage-event.js';
+
+export interface LedgerParts {
+  readonly database: Database<UsageTables>;
+  /** In the same database: a quota is counted in the transaction that takes the event. */
+  readonly registry: KeyRegistry;
+  readonly clock: Clock;
+  /** For how long single events and hours are kept, in ms; days are kept for ever. */
+  readonly keepEventsMs: number;
+  readonly keepHoursMs: number;
+}
+
+export interface Taken {
+  /** How many were new. */
+  readonly added: number;
+  readonly crossings: readonly QuotaCrossing[];
+}
+
+export interface Loss {
+  readonly origin: string;
+  readonly at: number;
+  readonly kind: string;
+  readonly detail: string;
+}
+
+/** An event as it goes into a file: with masks, and as far as names were kept with them. */
+export interface ExportedEvent {
+  readonly row: EventRow & { readonly key: string; readonly account: string };
+  readonly event: UsageEvent;
+}
+
+type Changes = Transaction<UsageTables>;
+type EventRow = Selectable<UsageTables['tokenmirror_usage_events']>;
+type PeriodRow = Selectable<UsageTables['tokenmirror_usage_hours']>;
+
+/** Rows in one statement: below what SQLite takes parameters. */
+const CHUNK = 400;
+const MOST_NAMES = 10_000;
+const SUMS = [
+  'requests',
+  'failed',
+  'input',
+  'output',
+  'reasoning',
+  'cached',
+  'cache_creation',
+  'total',
+] as const satisfies readonly (keyof Sums)[];
+
+/** Every event once, with sums by hour and day that are never out of step with them. */
+export class Ledger {
+  readonly #parts: LedgerParts;
+  readonly #hashes = new Map<string, string>();
+
+  constructor(parts: LedgerParts) {
+    this.#parts = parts;
+  }
+
+  get database(): Database<UsageTables> {
+    return this.#parts.database;
+  }
+
+  /** Takes what is new. With `isRestorable` names are kept, encrypted, so that they can be imported again. @throws TokenmirrorError STORE_UNREACHABLE, STORE_FULL */
+  take(origin: string, events: readonly UsageEvent[], isRestorable = false): Promise<Taken> {
+    const { registry, database } = this.#parts;
+    return database.change(async (changes) => {
+      const unique = [...new Map(events.map((event) => [event.id, event])).values()];
+      const added: UsageEvent[] = [];
+      for (const chunk of chunksOf(unique)) {
+        const rows = await changes
+          .insertInto('tokenmirror_usage_events')
+          .values(chunk.map((event) => this.#rowOf(origin, event)))
+          .onConflict((conflict) => conflict.column('id').doNothing())
+          .returning('id')
+          .execute();
+        const ids = new Set(rows.map(({ id }) => id));
+        added.push(...chunk.filter(({ id }) => ids.has(id)));
+      }
+      if (added.length === 0) return { added: 0, crossings: [] };
+      await this.#nameThem(changes, added, isRestorable);
+      const rows = added.map((event) => this.#rowOf(origin, event));
+      await addUp(changes, 'tokenmirror_usage_hours', rows, HOUR_MS);
+      await addUp(changes, 'tokenmirror_usage_days', rows, DAY_MS);
+      const crossings = await registry.useWithin(changes, added.map(useOf));
+      return { added: added.length, crossings };
+    });
+  }
+
+  /** Ids of the events of an origin since an instant. */
+  async ids(origin: string, since: number): Promise<ReadonlySet<string>> {
+    const rows = await this.#parts.database.read((db) =>
+      db.selectFrom('tokenmirror_usage_events').select('id').where('origin', '=', origin).where('at', '>=', since).execute(),
+    );
+    return new Set(rows.map(({ id }) => id));
+  }
+
+  /** Events as they were collected, names included; those whose names were not kept are left out. */
+  async restorable(origin: string, without: ReadonlySet<string>): Promise<UsageEvent[]> {
+    const { database, registry } = this.#parts;
+    const [rows, names] = await database.read(async (db) => [
+      await db.selectFrom('tokenmirror_usage_events').selectAll().where('origin', '=', origin).orderBy('at').execute(),
+      await db.selectFrom('tokenmirror_usage_names').selectAll().where('sealed', 'is not', null).execute(),
+    ]);
+    const clear = new Map(names.map(({ hash, sealed }) => [hash, sealed === null ? undefined : registry.unseal(sealed, hash)]));
+    return rows.flatMap((row): UsageEvent[] => {
+      const [apiKey, account] = [clear.get(row.key_hash), clear.get(row.account_hash)];
+      if (without.has(row.id) || apiKey === undefined || account === undefined) return [];
+      return [{ ...eventOf(row), apiKey, account }];
+    });
+  }
+
+  /** Every event since an instant, oldest first, in pages. */
+  async *pages(since: number, size: number): AsyncGenerator<readonly ExportedEvent[]> {
+    const { database, registry } = this.#parts;
+    const rows = await database.read((db) => db.selectFrom('tokenmirror_usage_names').selectAll().execute());
+    const names = new Map(rows.map((row) => [row.hash, row]));
+    const clear = (hash: string): string => {
+      const found = names.get(hash);
+      return (found?.sealed == null ? undefined : registry.unseal(found.sealed, hash)) ?? found?.mask ?? '';
+    };
+    for (let after = { at: since, id: '' }; ;) {
+      const page = await database.read((db) =>
+        db
+          .selectFrom('tokenmirror_usage_events')
+          .selectAll()
+          .where((where) => where.or([where('at', '>', after.at), where.and([where('at', '=', after.at), where('id', '>', after.id)])]))
+          .orderBy('at')
+          .orderBy('id')
+          .limit(size)
+          .execute(),
+      );
+      const last = page.at(-1);
+      if (last === undefined) return;
+      after = last;
+      yield page.map((row) => ({
+        row: { ...row, key: names.get(row.key_hash)?.mask ?? '', account: names.get(row.account_hash)?.mask ?? '' },
+        event: { ...eventOf(row), apiKey: clear(row.key_hash), account: clear(row.account_hash) },
+      }));
+    }
+  }
+
+  async noteLoss(loss: Omit<Loss, 'at'>): Promise<void> {
+    const at = this.#parts.clock.now();
+    await this.#parts.database.change((changes) =>
+      changes
+        .insertInto('tokenmirror_usage_losses')
+        .values({ ...loss, at })
+        .execute(),
+    );
+  }
+
+  /** Newest first. */
+  losses(limit = 20): Promise<readonly Loss[]> {
+    return this.#parts.database.read((db) =>
+      db.selectFrom('tokenmirror_usage_losses').selectAll().orderBy('at', 'desc').limit(limit).execute(),
+    );
+  }
+
+  /** Forgets what is older than it is kept. */
+  async tidy(): Promise<void> {
+    const { database, clock, keepEventsMs, keepHoursMs } = this.#parts;
+    const now = clock.now();
+    await database.change(async (changes) => {
+      await changes
+        .deleteFrom('tokenmirror_usage_events')
+        .where('at', '<', now - keepEventsMs)
+        .execute();
+      await changes
+        .deleteFrom('tokenmirror_usage_hours')
+        .where('start', '<', now - keepHoursMs)
+        .execute();
+      await changes
+        .deleteFrom('tokenmirror_usage_losses')
+        .where('at', '<', now - keepHoursMs)
+        .execute();
+    });
+  }
+
+  #rowOf(origin: string, event: UsageEvent): EventRow {
+    const { id, timestamp, at, apiKey, account, authIndex, model, provider, endpoint, failed, latencyMs, tokens } = event;
+    return {
+      id,
+      at,
+      timestamp,
+      origin,
+      key_hash: this.#hashOf(apiKey),
+      model,
+      provider,
+      account_hash: this.#hashOf(account),
+      auth_index: authIndex,
+      endpoint,
+      failed: failed ? 1 : 0,
+      latency_ms: Math.round(latencyMs),
+      input: tokens.input,
+      output: tokens.output,
+      reasoning: tokens.reasoning,
+      cached: tokens.cached,
+      cache_creation: tokens.cacheCreation,
+      total: tokens.total,
+    };
+  }
+
+  /** The same few names come again and again. */
+  #hashOf(name: string): string {
+    const known = this.#hashes.get(name);
+    if (known !== undefined) return known;
+    if (this.#hashes.size >= MOST_NAMES) this.#hashes.clear();
+    const hash = this.#parts.registry.hashOf(name);
+    this.#hashes.set(name, hash);
+    return hash;
+  }
+
+  async #nameThem(changes: Changes, events: readonly UsageEvent[], isRestorable: boolean): Promise<void> {
+    const { registry } = this.#parts;
+    const names = [...new Set(events.flatMap(({ apiKey, account }) => [apiKey, account]))].sort();
+    const rows = names.map((name) => {
+      const hash = this.#hashOf(name);
+      return { hash, mask: maskedAccount(name), sealed: isRestorable ? registry.seal(name, hash) : null };
+    });
+    for (const chunk of chunksOf(rows))
+      await changes
+        .insertInto('tokenmirror_usage_names')
+        .values(chunk)
+        .onConflict((conflict) =>
+          isRestorable
+            ? conflict.column('hash').doUpdateSet((set) => ({ sealed: set.ref('excluded.sealed') }))
+            : conflict.column('hash').doNothing(),
+        )
+        .execute();
+  }
+}
+
+async function addUp(
+  changes: Changes,
+  table: 'tokenmirror_usage_hours' | 'tokenmirror_usage_days',
+  events: readonly EventRow[],
+  periodMs: number,
+): Promise<void> {
+  const sums = new Map<string, PeriodRow>();
+  for (const event of events) {
+    const { origin, key_hash, model, provider, account_hash } = event;
+    const dimensions: Dimensions = { origin, key_hash, model, provider, account_hash };
+    const start = startOf(event.at, periodMs);
+    const name = JSON.stringify([start, origin, key_hash, model, provider, account_hash]);
+    const sum = sums.get(name) ?? {
+      start,
+      ...dimensions,
+      requests: 0,
+      failed: 0,
+      input: 0,
+      output: 0,
+      reasoning: 0,
+      cached: 0,
+      cache_creation: 0,
+      total: 0,
+    };
+    for (const each of SUMS) sum[each] += each === 'requests' ? 1 : event[each];
+    sums.set(name, sum);
+  }
+  // In one order, so that two replicas do not wait for each other.
+  const rows = [...sums].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
+  for (const chunk of chunksOf(rows))
+    await changes
+      .insertInto(table)
+      .values(chunk)
+      .onConflict((conflict) =>
+        conflict
+          .columns(['start', 'origin', 'key_hash', 'model', 'provider', 'account_hash'])
+          .doUpdateSet((set) =>
+            Object.fromEntries(SUMS.map((each) => [each, set(set.ref(`${table}.${each}`), '+', set.ref(`excluded.${each}`))])),
+          ),
+      )
+      .execute();
+}
+
+function useOf({ apiKey, at, tokens }: UsageEvent): KeyUse {
+  return { key: apiKey, at, requests: 1, tokens: tokens.total };
+}
+
+function eventOf(row: EventRow): Omit<UsageEvent, 'apiKey' | 'account'> {
+  return {
+    id: row.id,
+    timestamp: row.timestamp,
+    at: row.at,
+    authIndex: row.auth_index,
+    model: row.model,
+    provider: row.provider,
+    endpoint: row.endpoint,
+    failed: row.failed === 1,
+    latencyMs: row.latency_ms,
+    tokens: {
+      input: row.input,
+      output: row.output,
+      reasoning: row.reasoning,
+      cached: row.cached,
+      cacheCreation: row.cache_creation,
+      total: row.total,
+    },
+  };
+}
+
+/** `c***@example.com`, or the ends of a key. */
+function maskedAccount(name: string): string {
+  const [local = '', domain] = name.split('@');
+  return domain === undefined ? (name === '' ? '' : maskOf(name)) : `${local.slice(0, 1)}***@${domain}`;
+}
+
+function chunksOf<T>(items: readonly T[]): T[][] {
+  return Array.from({ length: Math.ceil(items.length / CHUNK) }, (_, n) => items.slice(n * CHUNK, (n + 1) * CHUNK));
+}

@@ -1,0 +1,70 @@
+import type { ManagementClient } from '@tokenmirror/cliproxy-client';
+import type { Clock, Log } from '@tokenmirror/core';
+import type { Ledger } from './ledger.js';
+import { countAttempts } from './usage-calls.js';
+
+export interface LossWatchParts {
+  readonly origin: string;
+  readonly client: ManagementClient;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** How often the counters are looked at: each look costs CLIProxyAPI 60 ms of computing. */
+const EVERY_MS = 60_000;
+
+/** Compares what was collected with what the credentials counted: what another reader took, or nobody read in time, was lost. */
+export class LossWatch {
+  readonly #parts: LossWatchParts;
+  #before: { readonly attempts: number; readonly collected: number } | undefined;
+  #missing = 0;
+  #lookedAt = -Infinity;
+  #lost = 0;
+
+  constructor(parts: LossWatchParts) {
+    this.#parts = parts;
+  }
+
+  /** Since this process began. */
+  get lost(): number {
+    return this.#lost;
+  }
+
+  /** To be called when everything that there was had been collected. Returns whether nothing came at all although there were requests. */
+  async look(collected: number, isRecorded: boolean): Promise<boolean> {
+    const { clock, client } = this.#parts;
+    if (clock.monotonic() - this.#lookedAt < EVERY_MS) return false;
+    this.#lookedAt = clock.monotonic();
+    const counted = await countAttempts(client);
+    if (!counted.ok || counted.value === undefined) return false;
+    const attempts = counted.value;
+    if (this.#before === undefined || attempts < this.#before.attempts || !isRecorded) {
+      this.#before = { attempts, collected };
+      this.#missing = 0;
+      return false;
+    }
+    const missing = attempts - this.#before.attempts - (collected - this.#before.collected);
+    // What is under way is counted before it is told: only what is missing twice is lost.
+    const lost = Math.min(missing, this.#missing);
+    this.#missing = Math.max(0, missing);
+    if (lost <= 0) return false;
+    const isStarved = collected === this.#before.collected;
+    this.#before = { attempts: attempts - (missing - lost), collected };
+    this.#missing = missing - lost;
+    this.#lost += lost;
+    await this.#tell(lost);
+    return isStarved;
+  }
+
+  async #tell(lost: number): Promise<void> {
+    const { ledger, origin, log } = this.#parts;
+    const detail = `${String(lost)} requests were counted by the credentials and never told: another reader took them, or nobody read them in time`;
+    log.warn('usage-lost', {
+      origin,
+      lost,
+      remedy: 'Let nobody else read the usage queue or subscribe to it, and keep the daemon running.',
+    });
+    await ledger.noteLoss({ origin, kind: 'lost', detail });
+  }
+}

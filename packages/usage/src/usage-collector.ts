@@ -1,0 +1,259 @@
+import { callResp, explain, Subscription, type ManagementClient, type Outcome, type Refusal } from '@tokenmirror/cliproxy-client';
+import { messageOf, type CancelTimer, type Clock, type Log, type RandomSource } from '@tokenmirror/core';
+import type { QuotaCrossing } from '@tokenmirror/key-expiry';
+import type { Ledger } from './ledger.js';
+import { LossWatch } from './loss-watch.js';
+import { SnapshotSync } from './snapshot-sync.js';
+import type { Spool } from './spool.js';
+import { isRecorded, popUsage, probeUsage, turnOn, type Interface } from './usage-calls.js';
+import { readRecord, type UsageEvent } from './usage-event.js';
+
+export interface UsageCollectorParts {
+  /** The CLIProxyAPI, as the ledger calls it. */
+  readonly origin: string;
+  readonly client: ManagementClient;
+  readonly ledger: Ledger;
+  readonly spool: Spool;
+  readonly clock: Clock;
+  readonly random: RandomSource;
+  readonly log: Log;
+  /** How often an export is read, and looked through for what it lost, in ms. */
+  readonly snapshotMs: number;
+  readonly recoveryMs: number;
+  /** Whether recording is to be turned on where it is off. */
+  readonly turnsOn: boolean;
+  readonly crossed: (crossings: readonly QuotaCrossing[]) => void;
+  readonly changed: () => void;
+}
+
+export interface CollectorReport {
+  readonly origin: string;
+  /** `undefined` before it is known. */
+  readonly how: Interface | 'subscription' | undefined;
+  /** False: CLIProxyAPI does not record usage. */
+  readonly isRecorded: boolean | undefined;
+  readonly problem: { readonly reason: string; readonly remedy: string } | undefined;
+  /** Since this process began. */
+  readonly collected: number;
+  readonly restored: number;
+  readonly lost: number;
+  /** ms since the epoch. */
+  readonly lastAt: number | undefined;
+}
+
+/** A queue keeps records for 60 s unless it is told otherwise. */
+const DRAIN_MS = 5000;
+/** With a subscription nothing enters the queue. */
+const SUBSCRIBED_MS = 60_000;
+const BATCH = 500;
+/** What is told one by one goes into the ledger together. */
+const GATHER_MS = 300;
+const PROBE_AGAIN_MS = 5 * 60_000;
+const UNREACHABLE_MS = 5000;
+const CHANNEL = 'usage';
+
+/** Brings what one CLIProxyAPI tells of usage into the ledger, in whatever way this version tells it. */
+export class UsageCollector {
+  readonly #parts: UsageCollectorParts;
+  readonly #channel: Subscription;
+  readonly #snapshots: SnapshotSync;
+  readonly #losses: LossWatch;
+  #how: Interface | undefined;
+  #version: string | undefined;
+  #probedAt = -Infinity;
+  #isRecorded: boolean | undefined;
+  #problem: CollectorReport['problem'];
+  #collected = 0;
+  #lastAt: number | undefined;
+  #cancel: CancelTimer | undefined;
+  #gathering: CancelTimer | undefined;
+  #working = Promise.resolve();
+  #isStopped = true;
+
+  constructor(parts: UsageCollectorParts) {
+    this.#parts = parts;
+    this.#snapshots = new SnapshotSync({ ...parts, take: (events) => this.#take(events, true) });
+    this.#losses = new LossWatch(parts);
+    this.#channel = new Subscription({
+      ...parts,
+      channel: CHANNEL,
+      live: () => {
+        this.#soon(0);
+      },
+      message: (text) => {
+        this.#hear(text);
+      },
+    });
+  }
+
+  get report(): CollectorReport {
+    const { origin } = this.#parts;
+    return {
+      origin,
+      how: this.#channel.state === 'live' ? 'subscription' : this.#how,
+      isRecorded: this.#isRecorded,
+      problem: this.#problem,
+      collected: this.#collected,
+      restored: this.#snapshots.restored,
+      lost: this.#losses.lost,
+      lastAt: this.#lastAt,
+    };
+  }
+
+  start(): void {
+    this.#isStopped = false;
+    this.#soon(0);
+  }
+
+  /** What is spooled stays for the next start. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#cancel?.();
+    this.#gathering?.();
+    this.#channel.stop();
+    await this.#working;
+  }
+
+  /** Everything that can be had now. For a person who asks. */
+  collectNow(): Promise<void> {
+    return this.#inTurn(() => this.#round());
+  }
+
+  #soon(ms: number): void {
+    this.#cancel?.();
+    if (this.#isStopped) return;
+    this.#cancel = this.#parts.clock.after(ms, () => {
+      void this.#inTurn(() => this.#round()).then(() => {
+        this.#soon(this.#pause());
+      });
+    });
+  }
+
+  #pause(): number {
+    const { snapshotMs, recoveryMs } = this.#parts;
+    if (this.#how === undefined) return UNREACHABLE_MS;
+    if (this.#how === 'snapshot') return Math.min(snapshotMs, recoveryMs);
+    return this.#channel.state === 'live' ? SUBSCRIBED_MS : DRAIN_MS;
+  }
+
+  async #round(): Promise<void> {
+    await this.#empty();
+    const probed = await this.#probe();
+    if (probed === undefined) return;
+    const refusal = probed === 'snapshot' ? await this.#snapshots.sync() : await this.#drain(probed);
+    this.#note(refusal);
+    if (refusal?.kind === 'no-such-call') this.#how = undefined;
+    if (refusal !== undefined || probed === 'snapshot') return;
+    const isStarved = await this.#losses.look(this.#collected, this.#isRecorded === true);
+    if (isStarved && this.#channel.state === 'stopped') this.#subscribe();
+  }
+
+  /**
+   * While anybody subscribes, nothing enters the queue. The queue is better as long as there is something in it: what is told to a subscriber that dies in that
+   * instant is gone, and what waits in the queue is not.
+   */
+  #subscribe(): void {
+    this.#parts.log.warn('usage-starved', {
+      origin: this.#parts.origin,
+      remedy: 'Somebody else subscribes to usage, so nothing enters the queue; it is subscribed to from now on.',
+    });
+    this.#channel.start();
+  }
+
+  /** A version may be replaced by another one at any time. */
+  async #probe(): Promise<Interface | undefined> {
+    const { client, clock, turnsOn, log, origin } = this.#parts;
+    const isSame = client.version === this.#version && clock.monotonic() - this.#probedAt < PROBE_AGAIN_MS;
+    if (this.#how !== undefined && isSame) return this.#how;
+    const found = await probeUsage(client);
+    if (!found.ok) {
+      this.#note(found.refusal);
+      return undefined;
+    }
+    if (found.value !== this.#how) log.info('usage-collected', { origin, how: found.value, version: client.version });
+    this.#how = found.value;
+    this.#version = client.version;
+    this.#probedAt = clock.monotonic();
+    const recorded = await isRecorded(client);
+    if (recorded.ok) this.#isRecorded = recorded.value || (turnsOn && (await turnOn(client)).ok);
+    if (found.value === 'snapshot') this.#channel.stop();
+    return this.#how;
+  }
+
+  /** Takes out of the queue whatever is in it. On disk before anything else. */
+  async #drain(how: 'http-queue' | 'resp-queue'): Promise<Refusal | undefined> {
+    const { client, spool } = this.#parts;
+    for (;;) {
+      const popped = how === 'http-queue' ? await popUsage(client, BATCH) : await popOverResp(client);
+      if (!popped.ok) return popped.refusal;
+      spool.add(popped.value);
+      await this.#empty();
+      if (popped.value.length < BATCH) return undefined;
+    }
+  }
+
+  #hear(text: string): void {
+    if (readRecord(text) === undefined) return;
+    try {
+      this.#parts.spool.add([text]);
+    } catch (error) {
+      this.#problem = { reason: `usage cannot be written down (${messageOf(error)})`, remedy: 'Check the disk of the state directory.' };
+      this.#parts.changed();
+    }
+    this.#gathering ??= this.#parts.clock.after(GATHER_MS, () => {
+      this.#gathering = undefined;
+      void this.#inTurn(() => this.#empty());
+    });
+  }
+
+  /** From the spool into the ledger; what the ledger does not take now stays. */
+  async #empty(): Promise<void> {
+    await this.#parts.spool.drain(async (records) => {
+      await this.#take(
+        records.flatMap((record) => readRecord(record) ?? []),
+        false,
+      );
+    });
+  }
+
+  async #take(events: readonly UsageEvent[], isRestorable: boolean): Promise<number> {
+    const { ledger, origin, crossed, clock, changed } = this.#parts;
+    const { added, crossings } = await ledger.take(origin, events, isRestorable);
+    if (added > 0) {
+      this.#collected += added;
+      this.#lastAt = clock.now();
+      changed();
+    }
+    if (crossings.length > 0) crossed(crossings);
+    return added;
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    this.#working = this.#working.then(work).catch((error: unknown) => {
+      this.#problem = {
+        reason: `usage cannot be kept (${messageOf(error)})`,
+        remedy: 'It waits on the disk, and is taken when the database is back.',
+      };
+      this.#parts.changed();
+    });
+    return this.#working;
+  }
+
+  #note(refusal: Refusal | undefined): void {
+    const problem = refusal === undefined || refusal.kind === 'no-such-call' ? undefined : explain(refusal);
+    if (problem?.reason === this.#problem?.reason) return;
+    if (problem !== undefined && refusal?.kind !== 'unreachable')
+      this.#parts.log.warn('usage-not-collected', { origin: this.#parts.origin, ...problem });
+    this.#problem = problem;
+    this.#parts.changed();
+  }
+}
+
+async function popOverResp(client: ManagementClient): Promise<Outcome<readonly string[]>> {
+  const outcome = await callResp(client, 'LPOP', 'usage', String(BATCH));
+  if (!outcome.ok) return outcome;
+  return {
+    ok: true,
+    value: Array.isArray(outcome.value) ? outcome.value.filter((record): record is string => typeof record === 'string') : [],
+  };
+}

@@ -1,0 +1,69 @@
+import type { Ledger } from './ledger.js';
+import { readRecord, readSnapshot, snapshotOf, type UsageEvent } from './usage-event.js';
+
+export type UsageFormat = 'v1' | 'csv' | 'jsonl';
+
+const COLUMNS = [
+  'timestamp',
+  'origin',
+  'key',
+  'model',
+  'provider',
+  'account',
+  'endpoint',
+  'failed',
+  'input',
+  'output',
+  'reasoning',
+  'cached',
+  'cache_creation',
+  'total',
+  'latency_ms',
+] as const;
+/** Rows that are in memory at one time. */
+const PAGE = 5000;
+
+/**
+ * Every event since an instant, piece by piece. `v1` is upstream's own export, with names in clear where they were kept (the snapshot era) and masks elsewhere;
+ * `csv` and `jsonl` have masks only.
+ */
+export async function* exportLedger(ledger: Ledger, format: UsageFormat, since: number): AsyncGenerator<string> {
+  if (format === 'v1') {
+    const events: UsageEvent[] = [];
+    for await (const page of ledger.pages(since, PAGE)) events.push(...page.map(({ event }) => event));
+    yield `${JSON.stringify({ exported_at: new Date().toISOString(), ...(snapshotOf(events) as object) })}\n`;
+    return;
+  }
+  if (format === 'csv') yield `${COLUMNS.join(',')}\n`;
+  for await (const page of ledger.pages(since, PAGE)) {
+    const rows = page.map(({ row }) => COLUMNS.map((name) => row[name]));
+    yield rows
+      .map((values) =>
+        format === 'csv'
+          ? `${values.map(cell).join(',')}\n`
+          : `${JSON.stringify(Object.fromEntries(COLUMNS.map((name, n) => [name, values[n]])))}\n`,
+      )
+      .join('');
+  }
+}
+
+/** What a file holds: an export of upstream (`usage-export.json`), or records of its queue, one a line. `undefined` for neither. */
+export function readUsageFile(text: string): readonly UsageEvent[] | undefined {
+  let whole: unknown;
+  try {
+    whole = JSON.parse(text);
+  } catch {
+    whole = undefined;
+  }
+  const snapshot = readSnapshot(whole);
+  if (snapshot !== undefined) return snapshot;
+  const events = text.split('\n').flatMap((line) => readRecord(line) ?? []);
+  return events.length === 0 ? undefined : events;
+}
+
+/** A cell that a spreadsheet does not take for a formula. */
+function cell(value: unknown): string {
+  const text = String(value);
+  const safe = /^[=+\-@]/.test(text) && !/^-?\d/.test(text) ? `'${text}` : text;
+  return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}

@@ -1,0 +1,281 @@
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import type { Clock } from '@tokenmirror/core';
+import { Database, type DatabasePlace } from '@tokenmirror/database';
+import { KEY_SCHEMA, KeyRegistry, parseQuota, type KeyTables } from '@tokenmirror/key-expiry';
+import { cleanTemporaryDirectories, createSchema, temporaryDirectory } from '@tokenmirror/testkit';
+import {
+  exportLedger,
+  Ledger,
+  Questions,
+  readPrices,
+  readRecord,
+  readSnapshot,
+  readUsageFile,
+  snapshotOf,
+  USAGE_SCHEMA,
+  type UsageEvent,
+  type UsageTables,
+} from '../src/index.js';
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+const NOW = Date.parse('2026-03-10T10:30:00Z');
+
+let now: number;
+const clock: Clock = { now: () => now, monotonic: () => now, after: () => () => undefined };
+
+const places = {
+  embedded: (): Promise<{ place: DatabasePlace; destroy: () => Promise<void> }> =>
+    Promise.resolve({
+      place: { kind: 'embedded', file: join(temporaryDirectory('ledger'), 'companions.db') },
+      destroy: () => Promise.resolve(),
+    }),
+  postgres: async (): Promise<{ place: DatabasePlace; destroy: () => Promise<void> }> => {
+    const created = await createSchema();
+    const url = new URL(created.dsn);
+    const config = {
+      host: url.hostname,
+      port: Number(url.port),
+      user: url.username,
+      password: url.password,
+      database: url.pathname.slice(1),
+    };
+    return { place: { kind: 'postgres', config, schema: created.schema, description: 'postgres' }, destroy: () => created.destroy() };
+  },
+} as const;
+
+let sequence = 0;
+function event(more: Partial<UsageEvent> = {}): UsageEvent {
+  sequence += 1;
+  const at = more.at ?? now;
+  return {
+    id: `event-${String(sequence)}`,
+    timestamp: new Date(at).toISOString(),
+    at,
+    apiKey: 'sk-client-of-the-ledger-1',
+    account: 'claude@example.com',
+    authIndex: '0',
+    model: 'claude-sonnet',
+    provider: 'claude',
+    endpoint: 'POST /v1/messages',
+    failed: false,
+    latencyMs: 12,
+    tokens: { input: 100, output: 20, reasoning: 0, cached: 40, cacheCreation: 0, total: 120 },
+    ...more,
+  };
+}
+
+afterAll(cleanTemporaryDirectories);
+
+describe.each(['embedded', 'postgres'] as const)('a ledger in %s', (kind) => {
+  let place: DatabasePlace;
+  let destroy: () => Promise<void>;
+  let registry: KeyRegistry;
+  let ledger: Ledger;
+  let questions: Questions;
+
+  beforeEach(async () => {
+    now = NOW;
+    ({ place, destroy } = await places[kind]());
+    registry = await KeyRegistry.open({ database: await Database.open<KeyTables>(place, KEY_SCHEMA), clock, secrets: [] });
+    const database = await Database.open<UsageTables>(place, USAGE_SCHEMA);
+    ledger = new Ledger({ database, registry, clock, keepEventsMs: 35 * DAY, keepHoursMs: 366 * DAY });
+    const prices = readPrices('prices:\n  - {model: claude-*, input: 3, output: 15, cached: 0.3}\n', 'a test');
+    questions = new Questions({ ledger, registry, clock, prices });
+  });
+
+  afterEach(async () => {
+    await registry.close();
+    await ledger.database.close();
+    await destroy();
+  });
+
+  test('takes every event once, however often it comes, and its sums agree', async () => {
+    const events = [event(), event({ failed: true }), event({ model: 'gpt-5.4', provider: 'codex' })];
+    expect((await ledger.take('here', events)).added).toBe(3);
+    expect((await ledger.take('here', [...events, ...events])).added).toBe(0);
+    expect(await questions.total(0)).toMatchObject({ requests: 3, failed: 1, total: 360, cached: 120 });
+    expect(await questions.top('model', 0)).toMatchObject([
+      { name: 'claude-sonnet', requests: 2 },
+      { name: 'gpt-5.4', requests: 1 },
+    ]);
+  });
+
+  test('two daemons that take the same at once count it once', async () => {
+    const events = Array.from({ length: 100 }, () => event());
+    const other = new Ledger({ database: ledger.database, registry, clock, keepEventsMs: DAY, keepHoursMs: DAY });
+    const taken = await Promise.all([ledger.take('one', events), other.take('two', [...events].reverse())]);
+    expect(taken.reduce((sum, { added }) => sum + added, 0)).toBe(100);
+    expect((await questions.total(0)).requests).toBe(100);
+  });
+
+  test('answers exactly for any instant, out of days, hours and single events', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 0, max: 10 * 24 * 60 }), { minLength: 1, maxLength: 30 }),
+        fc.integer({ min: 0, max: 10 * 24 * 60 }),
+        async (minutes, back) => {
+          const origin = `run ${String((sequence += 1))}`;
+          const events = minutes.map((minute) => event({ at: NOW - minute * 60_000, apiKey: `sk-${origin}` }));
+          await ledger.take(origin, events);
+          const since = NOW - back * 60_000;
+          const expected = events.filter(({ at }) => at >= since).length;
+          expect((await questions.key(`sk-${origin}`, since)).requests).toBe(expected);
+        },
+      ),
+      { numRuns: 25 },
+    );
+  });
+
+  test('joins the keys of the registry, and shows masks of the others', async () => {
+    const { key, record } = await registry.add('test', {
+      owner: 'me@example.com',
+      term: { kind: 'never' },
+      quota: parseQuota('3 requests per day'),
+    });
+    const taken = await ledger.take('here', [
+      event({ apiKey: key }),
+      event({ apiKey: key }),
+      event({ apiKey: key }),
+      event({ apiKey: 'sk-somebody-elses-key-000000' }),
+    ]);
+    expect(taken.crossings).toMatchObject([{ part: 1, record: { id: record.id } }]);
+    expect(await questions.top('key', 0)).toMatchObject([
+      { name: record.mask, keyId: record.id, owner: 'me@example.com', requests: 3 },
+      { name: 'sk-som…0000', requests: 1 },
+    ]);
+    expect(await questions.top('owner', 0)).toMatchObject([
+      { name: 'me@example.com', requests: 3 },
+      { name: 'nobody', requests: 1 },
+    ]);
+    expect(await questions.top('account', 0)).toMatchObject([{ name: 'c***@example.com', requests: 4 }]);
+    expect(await questions.key(record.id, 0)).toMatchObject({ keyId: record.id, requests: 3 });
+    expect(await questions.account('ME@example.com', 0)).toMatchObject({ name: 'me@example.com', requests: 3 });
+    expect((await registry.list({ filter: 'exhausted' })).total).toBe(1);
+    await ledger.take('here', [event({ apiKey: key, id: 'again' })]);
+    expect((await registry.get(record.id)).used.requests).toBe(4);
+  });
+
+  test('estimates what it cost, by the price of what was cached and what was not', async () => {
+    await ledger.take('here', [event()]);
+    expect((await questions.total(0)).cost).toBeCloseTo((60 * 3 + 20 * 15 + 40 * 0.3) / 1e6, 10);
+    await ledger.take('here', [event({ model: 'unknown-model', apiKey: 'sk-without-a-price-1234' })]);
+    expect((await questions.key('sk-without-a-price-1234', 0)).cost).toBeUndefined();
+  });
+
+  test('tells what was used hour by hour, and day by day', async () => {
+    await ledger.take('here', [event({ at: NOW - 2 * HOUR }), event(), event({ at: NOW - DAY })]);
+    expect(
+      (await questions.timeline(NOW - 3 * HOUR, 'hour')).map(({ start, requests }) => [new Date(start).toISOString(), requests]),
+    ).toEqual([
+      ['2026-03-10T08:00:00.000Z', 1],
+      ['2026-03-10T10:00:00.000Z', 1],
+    ]);
+    expect((await questions.timeline(NOW - 2 * DAY, 'day')).map(({ requests }) => requests)).toEqual([1, 2]);
+  });
+
+  test('forgets single events and hours in time, and never days', async () => {
+    await ledger.take('here', [event({ at: NOW - 40 * DAY }), event({ at: NOW - 400 * DAY }), event()]);
+    await ledger.tidy();
+    expect((await ledger.ids('here', 0)).size).toBe(1);
+    expect(await questions.timeline(0, 'hour')).toHaveLength(2);
+    expect((await questions.timeline(0, 'day')).reduce((sum, { requests }) => sum + requests, 0)).toBe(3);
+    expect((await questions.total(NOW - 500 * DAY)).requests).toBe(3);
+  });
+
+  test('keeps names in clear nowhere, but for what has to be imported again, and there encrypted', async () => {
+    const secret = 'sk-a-very-secret-client-key-42';
+    await ledger.take('here', [event({ apiKey: secret, account: 'someone@example.com' })], true);
+    const dump = JSON.stringify(
+      await ledger.database.read(async (db) => [
+        await db.selectFrom('tokenmirror_usage_events').selectAll().execute(),
+        await db.selectFrom('tokenmirror_usage_names').selectAll().execute(),
+      ]),
+    );
+    expect(dump).not.toContain(secret);
+    expect(dump).not.toContain('someone@');
+    expect(await ledger.restorable('here', new Set())).toMatchObject([{ apiKey: secret, account: 'someone@example.com' }]);
+  });
+
+  test('goes into files and comes back out of them', async () => {
+    const text = JSON.stringify(
+      snapshotOf([
+        event({ timestamp: '2026-03-10T12:00:00.123456789+02:00', at: Date.parse('2026-03-10T10:00:00.123Z') }),
+        event({ failed: true }),
+      ]),
+    );
+    const events = readUsageFile(text) ?? [];
+    await ledger.take('here', events, true);
+    const written = async (format: 'v1' | 'csv' | 'jsonl'): Promise<string> => {
+      let whole = '';
+      for await (const part of exportLedger(ledger, format, 0)) whole += part;
+      return whole;
+    };
+    const again = readSnapshot(JSON.parse(await written('v1'))) ?? [];
+    expect(again.map(({ id }) => id).sort()).toEqual(events.map(({ id }) => id).sort());
+    const csv = (await written('csv')).trim().split('\n');
+    expect(csv).toHaveLength(3);
+    expect(csv[0]).toContain('timestamp,origin,key,model');
+    expect(
+      (await written('jsonl'))
+        .trim()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { total: number }).total),
+    ).toEqual([120, 120]);
+    expect(csv.join('')).not.toContain('sk-client-of-the-ledger-1');
+  });
+});
+
+describe('a record of CLIProxyAPI', () => {
+  const record = {
+    timestamp: '2026-03-10T12:00:00.123456789+02:00',
+    source: 'claude@example.com',
+    auth_index: 3,
+    tokens: { input_tokens: 5, output_tokens: 6, cache_read_tokens: 2, cache_creation_tokens: 1 },
+    failed: false,
+    provider: 'claude',
+    model: 'm',
+    api_key: 'sk-x',
+    client_ip: '10.0.0.1',
+    response_headers: { 'set-cookie': 'secret' },
+    fail: { status_code: 500, body: 'private' },
+  };
+
+  test('is the same in whatever order its fields come, keeps its nanoseconds, and loses what is private', () => {
+    const reversed = Object.fromEntries(Object.entries(record).reverse());
+    const [one, two] = [readRecord(JSON.stringify(record)), readRecord(JSON.stringify(reversed, null, 2))];
+    expect(one?.id).toBe(two?.id);
+    expect(one).toMatchObject({
+      timestamp: record.timestamp,
+      at: Date.parse('2026-03-10T10:00:00.123Z'),
+      authIndex: '3',
+      tokens: { input: 5, cached: 2, cacheCreation: 1, total: 11 },
+    });
+    expect(JSON.stringify(one)).not.toMatch(/10\.0\.0\.1|cookie|private/);
+  });
+
+  test.each(['{"support_refresh":true}', '{"refresh":true}', '', 'null', '[]', '{"timestamp":"yesterday"}', '{"timestamp":5}'])(
+    'is not %j',
+    (text) => {
+      expect(readRecord(text)).toBeUndefined();
+    },
+  );
+
+  test('odd values in it cost nothing but themselves', () => {
+    const odd = {
+      ...record,
+      tokens: { input_tokens: -5, output_tokens: 'x', total_tokens: 1.5 },
+      latency_ms: null,
+      failed: 'no',
+      source: null,
+    };
+    expect(readRecord(JSON.stringify(odd))).toMatchObject({
+      account: '',
+      failed: false,
+      latencyMs: 0,
+      tokens: { input: 0, output: 0, total: 0 },
+    });
+  });
+});
