@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * `npm run bench`: what things cost, beside what a user would otherwise do. Runs the command as it is published, on a real Postgres, a real
- * S3 server and a real git server over HTTP, on this machine. Name parts to run only those: `replication`, `remote`, `custody`. `--documents N` (default 10000), `--json` for JSON alone; the figures also go to bench-results.json.
+ * S3 server and a real git server over HTTP, on this machine. Name parts to run only those: `replication`, `remote`, `custody`, `usage`. `--documents N` (default 10000), `--json` for JSON alone; the figures also go to bench-results.json.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, watch, writeFileSync } from 'node:fs';
@@ -16,15 +16,30 @@ for (const script of ['ready.mjs', 'bundle.mjs']) {
   const { status } = spawnSync(process.execPath, [join(root, 'scripts', script)], { stdio: ['ignore', 'ignore', 'inherit'] });
   if (status !== 0) process.exit(status ?? 1);
 }
-const { PostgresServer, S3Server, TestBucket, GitServer, GIT_USER, GIT_TOKEN, FaultProxy, createSchema, credential, git, until } =
-  await import('@tokenmirror/testkit');
+const {
+  CliProxyProcess,
+  MANAGEMENT_KEY,
+  ProviderServer,
+  PostgresServer,
+  S3Server,
+  TestBucket,
+  GitServer,
+  GIT_USER,
+  GIT_TOKEN,
+  FaultProxy,
+  createSchema,
+  credential,
+  git,
+  until,
+} = await import('@tokenmirror/testkit');
 const { measureVisits } = await import('./bench-custody.mjs');
+const { measureDraining, measureLedger, measureSingleInserts } = await import('./bench-usage.mjs');
 const { default: pg } = await import('pg');
 
 const asJson = process.argv.includes('--json');
 const many = Number(process.argv[process.argv.indexOf('--documents') + 1]) || 10_000;
 const few = 100;
-const PARTS = ['replication', 'remote', 'custody'];
+const PARTS = ['replication', 'remote', 'custody', 'usage'];
 const chosen = process.argv.slice(2).filter((word) => PARTS.includes(word));
 const wants = (part) => chosen.length === 0 || chosen.includes(part);
 const COMMAND = join(root, 'packages', 'cli', 'bundle', 'tokenmirror.js');
@@ -391,6 +406,44 @@ async function benchReplication() {
 }
 
 /** Visits on each store, with one credential and with a thousand. */
+async function benchUsage() {
+  const requests = 1_000_000;
+  say(`usage: taking ${requests} requests`);
+  const { perSecond, megabytes, rssMegabytes, asked } = await measureLedger(join(place, 'usage'), requests);
+  const plain = await measureSingleInserts(join(place, 'plain.db'), 2000);
+  record('usage: requests taken, with sums by hour and day', perSecond, '/s', [{ how: 'one INSERT each, without sums', value: plain }]);
+  record('usage: size of a ledger with 1,000,000 requests', megabytes, 'MB');
+  record('usage: memory while taking them', rssMegabytes, 'MB');
+  record('usage: top keys of 30 days, p50', percentile(asked, 0.5), 'ms');
+  record('usage: top keys of 30 days, p99', percentile(asked, 0.99), 'ms');
+  const count = 500;
+  say(`usage: draining ${count} records`);
+  const provider = await ProviderServer.start();
+  const cpa = new CliProxyProcess({
+    flavour: '7.2',
+    workspace: join(place, 'usage-cpa'),
+    proxyUrl: provider.url('http'),
+    authorityFile: provider.authorityFile,
+  });
+  try {
+    writeFileSync(
+      join(cpa.authDir, 'claude-bench@example.com.json'),
+      credential({ ...provider.provider.issue('claude', 'bench@example.com') }),
+    );
+    await cpa.start();
+    await cpa.end();
+    await cpa.start(cpa.configText().replace('usage-statistics-enabled: false', 'usage-statistics-enabled: true'));
+    const fill = async () => {
+      for (let n = 0; n < count; n += 1) await cpa.message('claude');
+    };
+    const { http, resp } = await measureDraining({ url: `http://127.0.0.1:${cpa.port}`, key: MANAGEMENT_KEY, count, fill });
+    record(`usage: ${count} records out of the queue, over HTTP`, http, 'ms', [{ how: 'over RESP', value: resp }]);
+  } finally {
+    await cpa.end('SIGKILL');
+    await provider.stop();
+  }
+}
+
 async function benchCustody() {
   const transactions = async (schema) =>
     Number((await schema.query('SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()'))[0].n);
@@ -458,6 +511,7 @@ try {
     await benchGit(big);
   }
   if (wants('custody')) await benchCustody();
+  if (wants('usage')) await benchUsage();
 
   writeFileSync(join(root, 'bench-results.json'), `${JSON.stringify(results, null, 2)}\n`);
   if (asJson) process.stdout.write(`${JSON.stringify(results, null, 2)}\n`);

@@ -199,3 +199,30 @@ test('an export of CLIProxyAPI and the snapshots of cliproxy-access-manager are 
   writeFileSync(file, 'nothing of that kind');
   expect(await usage('import', file)).toMatchObject({ exitCode: 6, stderr: expect.stringContaining('holds no usage') });
 });
+
+test('the sums by day go into a store and come back into a ledger that was lost; what knows of less replaces nothing', async () => {
+  await start('6.9');
+  const file = join(temporaryDirectory('usage-import'), 'usage.jsonl');
+  const record = (n: number): string =>
+    JSON.stringify({
+      timestamp: `2026-01-0${String(n)}T10:00:00.00000000${String(n)}Z`,
+      api_key: API_KEY,
+      model: 'm',
+      tokens: { total_tokens: 7 },
+    });
+  writeFileSync(file, [1, 2, 3].map(record).join('\n'));
+  expect((await usage('import', file)).stderr).toContain('3 of 3');
+  const backup = { TOKENMIRROR_USAGE_BACKUP: pathToFileURL(join(temporaryDirectory('usage-backup'), 'store')).href };
+  expect(await runCommand(['usage', 'backup', ...words], backup)).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringContaining('3 requests'),
+  });
+  const fresh = ['--workspace', temporaryDirectory('usage-fresh'), ...words.slice(2)];
+  const from = ['--from', backup.TOKENMIRROR_USAGE_BACKUP];
+  expect((await runCommand(['usage', 'restore', ...from, ...fresh])).stderr).toContain('3 requests came back');
+  expect((await runCommand(['usage', 'restore', ...from, ...fresh])).stderr).toContain('0 requests came back');
+  expect((await runCommand(['usage', 'timeline', '--by', 'day', '--since', '2026-01-01', ...fresh])).stdout).toContain('2026-01-03');
+  expect(await runCommand(['usage', 'restore', '--from', pathToFileURL(temporaryDirectory('usage-none')).href, ...fresh])).toMatchObject({
+    exitCode: 6,
+  });
+});

@@ -13,7 +13,7 @@ import {
 import { STORE_PLACES, type StorePlace } from '../store-places.js';
 
 const NAME = 'claude-user@example.com.json';
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 45_000;
 
 interface Replica {
   readonly daemon: DaemonProcess;
@@ -84,7 +84,7 @@ describe('an access token that dies before its time', () => {
       () => [one, two].every((replica) => ![dead, undefined].includes(accessTokenAt(replica) as string)),
       PATIENCE_MS,
     );
-    for (const { cpa } of [one, two]) await until('it serves again', async () => (await cpa.message('claude')).status === 200);
+    for (const { cpa } of [one, two]) await until('it serves again', async () => (await cpa.message('claude')).status === 200, PATIENCE_MS);
     expect(server.provider.counts).toMatchObject({ rotations: 1, reuses: 0 });
     expect(one.daemon.output).not.toContain(MANAGEMENT_KEY);
   });
@@ -97,7 +97,7 @@ describe('an access token that dies before its time', () => {
     expect((await one.cpa.message('claude')).status).toBe(401);
     const { exitCode } = await runCommand(['custody', 'refresh', NAME, '--workspace', one.daemon.workspace], place.environment);
     expect(exitCode).toBe(0);
-    await until('it serves again', async () => (await one.cpa.message('claude')).status === 200);
+    await until('it serves again', async () => (await one.cpa.message('claude')).status === 200, PATIENCE_MS);
   });
 
   test('a wrong management key is told once, with what to do, and nothing else suffers', async () => {

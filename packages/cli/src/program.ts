@@ -313,6 +313,20 @@ export function createProgram(done: (exitCode: number) => void): Command {
     async () => (await import('./commands/usage.js')).importUsage,
   );
   handle(
+    withOptions(within(usage, 'backup', 'Write the sums by day into the stores of usage-backup now.'), keyOptions),
+    async () => (await import('./commands/usage.js')).backup,
+  );
+  handle(
+    withOptions(
+      within(usage, 'restore', 'Take the sums by day of a backup, where the ledger has none of that day.').requiredOption(
+        '--from <store>',
+        'its name or URL',
+      ),
+      keyOptions,
+    ),
+    async () => (await import('./commands/usage.js')).restore,
+  );
+  handle(
     withOptions(within(usage, 'status', 'How usage is collected, and what is missing. Exits with 1 when something is.'), keyOptions),
     async () => (await import('./commands/usage.js')).status,
   );

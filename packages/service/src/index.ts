@@ -42,5 +42,6 @@ export {
   type Filter,
 } from '@tokenmirror/key-expiry';
 export * from './commands/usage.js';
+export { problemOf as backupProblem } from './companions/back-up.js';
 export type { UsageReport } from './companions/usage-companion.js';
 export { GROUPS, timelineView, usageView, type Group, type TimelinePoint, type UsageFormat, type UsageLine } from '@tokenmirror/usage';

@@ -1,3 +1,4 @@
+export * from './backup.js';
 export * from './http-routes.js';
 export * from './ledger.js';
 export * from './prices.js';

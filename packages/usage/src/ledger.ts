@@ -29,6 +29,12 @@ export interface Loss {
   readonly detail: string;
 }
 
+/** What outlives single events. */
+export interface Summary {
+  readonly days: readonly PeriodRow[];
+  readonly names: readonly { readonly hash: string; readonly mask: string }[];
+}
+
 /** An event as it goes into a file: with masks, and as far as names were kept with them. */
 export interface ExportedEvent {
   readonly row: EventRow & { readonly key: string; readonly account: string };
@@ -143,6 +149,32 @@ export class Ledger {
         event: { ...eventOf(row), apiKey: clear(row.key_hash), account: clear(row.account_hash) },
       }));
     }
+  }
+
+  /** The sums by day, and what their hashes stand for, masked. */
+  summary(): Promise<Summary> {
+    return this.#parts.database.read(async (db) => ({
+      days: await db.selectFrom('tokenmirror_usage_days').selectAll().orderBy('start').execute(),
+      names: await db.selectFrom('tokenmirror_usage_names').select(['hash', 'mask']).orderBy('hash').execute(),
+    }));
+  }
+
+  /** Takes sums by day where there are none of that day. Returns how many requests came by it. */
+  restore({ days, names }: Summary): Promise<number> {
+    return this.#parts.database.change(async (changes) => {
+      const known = new Set(
+        (await changes.selectFrom('tokenmirror_usage_days').select(['start', 'origin']).distinct().execute()).map(dayOf),
+      );
+      const missing = days.filter((day) => !known.has(dayOf(day)));
+      for (const chunk of chunksOf(missing)) await changes.insertInto('tokenmirror_usage_days').values(chunk).execute();
+      for (const chunk of chunksOf(names.map((name) => ({ ...name, sealed: null }))))
+        await changes
+          .insertInto('tokenmirror_usage_names')
+          .values(chunk)
+          .onConflict((conflict) => conflict.column('hash').doNothing())
+          .execute();
+      return missing.reduce((sum, { requests }) => sum + requests, 0);
+    });
   }
 
   async noteLoss(loss: Omit<Loss, 'at'>): Promise<void> {
@@ -277,6 +309,11 @@ async function addUp(
           ),
       )
       .execute();
+}
+
+/** A day of one CLIProxyAPI: all of it is known, or nothing. */
+function dayOf({ start, origin }: Pick<PeriodRow, 'start' | 'origin'>): string {
+  return `${String(start)} ${origin}`;
 }
 
 function useOf({ apiKey, at, tokens }: UsageEvent): KeyUse {

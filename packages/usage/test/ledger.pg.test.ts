@@ -4,17 +4,22 @@ import fc from 'fast-check';
 import type { Clock } from '@tokenmirror/core';
 import { Database, type DatabasePlace } from '@tokenmirror/database';
 import { KEY_SCHEMA, KeyRegistry, parseQuota, type KeyTables } from '@tokenmirror/key-expiry';
+import { FilesystemStore } from '@tokenmirror/store-filesystem';
 import { cleanTemporaryDirectories, createSchema, temporaryDirectory } from '@tokenmirror/testkit';
 import {
+  decodeBackup,
+  encodeBackup,
   exportLedger,
   Ledger,
   Questions,
+  readBackups,
   readPrices,
   readRecord,
   readSnapshot,
   readUsageFile,
   snapshotOf,
   USAGE_SCHEMA,
+  UsageBackup,
   type UsageEvent,
   type UsageTables,
 } from '../src/index.js';
@@ -277,5 +282,84 @@ describe('a record of CLIProxyAPI', () => {
       latencyMs: 0,
       tokens: { input: 0, output: 0, total: 0 },
     });
+  });
+});
+
+describe('a backup', () => {
+  let registry: KeyRegistry;
+  let ledger: Ledger;
+  let store: FilesystemStore;
+  const opened: Database<UsageTables>[] = [];
+
+  async function newLedger(): Promise<Ledger> {
+    const file = join(temporaryDirectory('backup'), 'companions.db');
+    registry = await KeyRegistry.open({
+      database: await Database.open<KeyTables>({ kind: 'embedded', file }, KEY_SCHEMA),
+      clock,
+      secrets: [],
+    });
+    const database = await Database.open<UsageTables>({ kind: 'embedded', file }, USAGE_SCHEMA);
+    opened.push(database);
+    return new Ledger({ database, registry, clock, keepEventsMs: DAY, keepHoursMs: DAY });
+  }
+
+  beforeEach(async () => {
+    now = NOW;
+    ledger = await newLedger();
+    store = new FilesystemStore({ directory: join(temporaryDirectory('backup-store'), 'store') });
+    await store.open('create');
+  });
+
+  afterEach(async () => {
+    await store.close();
+    for (const database of opened.splice(0)) await database.close();
+  });
+
+  const backUp = (of = ledger) => new UsageBackup({ ledger: of, clock, name: 'one' }).write(store);
+
+  test('of the sums is read back as it was, and brings a lost ledger its days, once', async () => {
+    await ledger.take('here', [event(), event({ at: NOW - DAY }), event({ at: NOW - 100 * DAY })]);
+    expect(await backUp()).toEqual({ status: 'written', requests: 3 });
+    const fresh = await newLedger();
+    await fresh.take('here', [event()]);
+    const [backup] = await readBackups(store);
+    if (backup === undefined) throw new Error('there is no backup');
+    expect(await fresh.restore(backup)).toBe(2);
+    expect(await fresh.restore(backup)).toBe(0);
+    const questions = new Questions({ ledger: fresh, registry, clock, prices: undefined });
+    expect((await questions.total(NOW - 200 * DAY)).requests).toBe(3);
+    expect((await questions.top('account', NOW - 200 * DAY))[0]).toMatchObject({ name: 'c***@example.com' });
+  });
+
+  test('is not replaced by one that knows of less, and is by one that knows of more', async () => {
+    await ledger.take('here', [event(), event()]);
+    await backUp();
+    const lost = await newLedger();
+    await lost.take('here', [event()]);
+    expect(await backUp(lost)).toEqual({ status: 'poorer', requests: 1, before: 2 });
+    now += DAY;
+    await ledger.take('here', [event()]);
+    expect(await backUp()).toEqual({ status: 'written', requests: 3 });
+    expect((await readBackups(store)).map(({ at }) => at)).toEqual([now]);
+  });
+
+  test('keeps seven days and twelve months, however long it goes on', async () => {
+    for (let day = 0; day < 400; day += 20) {
+      now = NOW + day * DAY;
+      await ledger.take('here', [event()]);
+      await backUp();
+    }
+    const { entries } = await store.list();
+    expect(entries.filter(({ name }) => name.startsWith('usage/')).length).toBeLessThanOrEqual(19);
+  });
+
+  test('that was damaged is none', async () => {
+    await ledger.take('here', [event()]);
+    const text = encodeBackup({ at: now, ...(await ledger.summary()) });
+    expect(decodeBackup(text)?.days).toHaveLength(1);
+    const { data, ...rest } = JSON.parse(text) as { data: string };
+    expect(decodeBackup(JSON.stringify({ ...rest, data: data.slice(0, -8) }))).toBeUndefined();
+    expect(decodeBackup(JSON.stringify({ ...rest, digest: 'x', data }))).toBeUndefined();
+    expect(decodeBackup('nothing')).toBeUndefined();
   });
 });

@@ -4,7 +4,16 @@ import { pipeline } from 'node:stream/promises';
 import { SingleBar } from 'cli-progress';
 import type { Command } from 'commander';
 import { EXIT_ATTENTION, TokenmirrorError } from '@tokenmirror/core';
-import { ReplicaFactory, timelineView, UsageCommand, usageView, type Group, type UsageFormat, type UsageLine } from '@tokenmirror/service';
+import {
+  backupProblem,
+  ReplicaFactory,
+  timelineView,
+  UsageCommand,
+  usageView,
+  type Group,
+  type UsageFormat,
+  type UsageLine,
+} from '@tokenmirror/service';
 import { invoke, print, printJson } from '../context.js';
 import { bar } from '../output/chart.js';
 import { distance, localTime, table } from '../output/table.js';
@@ -112,11 +121,38 @@ export async function importUsage(file: string, command: Command): Promise<numbe
   });
 }
 
+export async function backup(command: Command): Promise<number> {
+  const { settings, container } = await invoke(command);
+  return UsageCommand.use(container.resolve(ReplicaFactory), settings, async (usage) => {
+    const outcomes = await usage.backUp(settings);
+    if (outcomes.length === 0)
+      throw new TokenmirrorError('OPTION_INVALID', 'usage-backup names no store', 'Name one, such as s3 or file:///backup.');
+    if (settings.json) printJson(outcomes);
+    else
+      for (const outcome of outcomes)
+        print(
+          `${outcome.store}: ${outcome.status === 'written' ? `${String(outcome.requests)} requests, by day` : `not written: ${backupProblem(outcome) ?? ''}`}`,
+        );
+    return outcomes.every((outcome) => outcome.status === 'written') ? 0 : EXIT_ATTENTION;
+  });
+}
+
+export async function restore(command: Command): Promise<number> {
+  const { from = '' } = command.opts<{ from?: string }>();
+  return using(command, async (usage, json) => {
+    const requests = await usage.restore(from);
+    if (json) printJson({ requests });
+    else tell(`${String(requests)} requests came back, as sums by day.`);
+    return 0;
+  });
+}
+
 export async function status(command: Command): Promise<number> {
   return using(command, async (usage, json) => {
     const report = await usage.status();
     const isWell =
       report.daemon?.problem === undefined &&
+      (report.daemon?.backups ?? []).every((each) => each.problem === undefined) &&
       (report.daemon?.collectors ?? []).every((each) => each.problem === undefined && each.lost === 0 && each.isRecorded !== false);
     if (json) printJson(report);
     else {
@@ -134,6 +170,8 @@ export async function status(command: Command): Promise<number> {
         print(`collecting ${origin}: ${notes.join(', ')}`);
         if (problem !== undefined) print(`           ${problem.reason}. ${problem.remedy}`);
       }
+      for (const { store, at, problem } of report.daemon?.backups ?? [])
+        print(`backup     ${store}: ${at === undefined ? 'none yet' : distance(at)}${problem === undefined ? '' : `. ${problem}`}`);
       for (const { origin, at, detail } of report.losses) print(`lost       ${localTime(at)} ${origin}: ${detail}`);
     }
     return isWell ? 0 : EXIT_ATTENTION;

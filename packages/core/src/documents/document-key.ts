@@ -13,7 +13,7 @@ export const AUTH_PREFIX = 'auths/';
 
 const MAX_NAME_BYTES = 255;
 const MAX_KEY_BYTES = 1024;
-const RECORD_COLLECTIONS = ['replicas', 'claims', 'custody', 'mirrors'] as const;
+const RECORD_COLLECTIONS = ['replicas', 'claims', 'custody', 'mirrors', 'usage'] as const;
 export type RecordCollection = (typeof RECORD_COLLECTIONS)[number];
 
 export type KeyReading =

@@ -3,13 +3,16 @@ import { messageOf, TokenmirrorError } from '@tokenmirror/core';
 import { parseSince } from '@tokenmirror/key-expiry';
 import {
   exportLedger,
+  readBackups,
   readSnapshot,
   readUsageFile,
+  type BackupOutcome,
   type Loss,
   type Questions,
   type UsageEvent,
   type UsageFormat,
 } from '@tokenmirror/usage';
+import { backUpInto } from '../companions/back-up.js';
 import { openLedger, type OpenLedger } from '../companions/open-ledger.js';
 import { openKeyRegistry } from '../companions/open-registry.js';
 import { readReport } from '../daemon/status-file.js';
@@ -74,6 +77,35 @@ export class UsageCommand {
     const { requests, total } = await this.questions.total(0);
     const report = await readReport(this.#replicas.locations().stateDir);
     return { daemon: report?.usage, requests, tokens: total, losses: await this.#open.ledger.losses() };
+  }
+
+  /** Into every store that the settings name, now. */
+  async backUp(settings: Settings): Promise<readonly (BackupOutcome & { readonly store: string })[]> {
+    const name = this.#replicas.workspace().replicaId ?? 'none';
+    const outcomes: (BackupOutcome & { readonly store: string })[] = [];
+    for (const store of settings['usage-backup'] ?? [])
+      outcomes.push({ ...(await backUpInto(() => this.#replicas.place(store), this.#open.ledger, name)), store });
+    return outcomes;
+  }
+
+  /** The sums of every backup in a store, where the ledger has none of that day. Returns how many requests came by it. @throws TokenmirrorError DOCUMENT_UNKNOWN */
+  async restore(from: string): Promise<number> {
+    const store = await this.#replicas.place(from);
+    try {
+      await store.open('look');
+      const backups = await readBackups(store);
+      if (backups.length === 0)
+        throw new TokenmirrorError(
+          'DOCUMENT_UNKNOWN',
+          `${store.description} holds no backup of usage`,
+          'Name the store that `usage-backup` names.',
+        );
+      let restored = 0;
+      for (const backup of backups) restored += await this.#open.ledger.restore(backup);
+      return restored;
+    } finally {
+      await store.close();
+    }
   }
 
   export(format: UsageFormat, since: number): AsyncGenerator<string> {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ManagementClient } from '@tokenmirror/cliproxy-client';
-import type { DocumentKey, Log } from '@tokenmirror/core';
+import type { DocumentKey, Log, TokenStore } from '@tokenmirror/core';
 import type { Locations } from '@tokenmirror/workspace';
 import type { DaemonReport } from '../daemon/status-file.js';
 import { CredentialWatch } from '../neighbour/credential-watch.js';
@@ -21,6 +21,8 @@ export interface CompanionsParts {
   /** The provider refused the access token of a credential. */
   readonly accessTokenDied: (key: DocumentKey) => void;
   readonly alarms: () => readonly Alarm[];
+  /** A store by its name or URL, not opened. */
+  readonly place: (name: string) => Promise<TokenStore>;
   readonly changed: () => void;
 }
 

@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
-import { backoffMs, isOutage, messageOf, TokenmirrorError, type CancelTimer, type Log } from '@tokenmirror/core';
-import type { CollectorReport, Questions, UsageCollector, UsageLine } from '@tokenmirror/usage';
+import { backoffMs, isOutage, messageOf, TokenmirrorError, type CancelTimer, type Log, type TokenStore } from '@tokenmirror/core';
+import type { CollectorReport, Ledger, Questions, UsageCollector, UsageLine } from '@tokenmirror/usage';
 import type { Locations } from '@tokenmirror/workspace';
 import type { Settings } from '../options/settings.js';
 import { systemClock } from '../system-clock.js';
 import type { KeyCompanion } from './key-companion.js';
+import { backUpInto, problemOf } from './back-up.js';
 import { openLedger, type OpenLedger } from './open-ledger.js';
 
 export interface UsageCompanionParts {
@@ -15,12 +16,23 @@ export interface UsageCompanionParts {
   readonly replica: string;
   /** Whose registry lies in the same database, and whose targets are asked. */
   readonly keys: KeyCompanion;
+  /** A store by its name or URL, not opened. */
+  readonly place: (name: string) => Promise<TokenStore>;
   readonly changed: () => void;
+}
+
+/** How the last backup into a store went. */
+export interface BackupReport {
+  readonly store: string;
+  /** ms since the epoch, of the last one that was written; `undefined` before the first. */
+  readonly at: number | undefined;
+  readonly problem: string | undefined;
 }
 
 export interface UsageReport {
   readonly problem: string | undefined;
   readonly collectors: readonly CollectorReport[];
+  readonly backups: readonly BackupReport[];
   /** Everything that the ledger has, by model: for counters. */
   readonly totals: readonly UsageLine[];
 }
@@ -38,13 +50,19 @@ export class UsageCompanion {
   #collectors: readonly UsageCollector[] = [];
   #problem: string | undefined;
   #totals: readonly UsageLine[] = [];
+  readonly #backups = new Map<string, BackupReport>();
 
   constructor(parts: UsageCompanionParts) {
     this.#parts = parts;
   }
 
   get report(): UsageReport {
-    return { problem: this.#problem, collectors: this.#collectors.map(({ report }) => report), totals: this.#totals };
+    return {
+      problem: this.#problem,
+      collectors: this.#collectors.map(({ report }) => report),
+      backups: [...this.#backups.values()],
+      totals: this.#totals,
+    };
   }
 
   /** @throws TokenmirrorError STORE_UNREACHABLE while it is not open */
@@ -109,6 +127,7 @@ export class UsageCompanion {
     for (const collector of this.#collectors) collector.start();
     this.#every(TIDY_MS, () => ledger.tidy());
     this.#every(TOTALS_MS, () => this.#sumUp());
+    this.#every(settings['usage-backup-interval'], () => this.#backUp(ledger));
   }
 
   /** Now and then, failures included: the next one may succeed. */
@@ -122,6 +141,19 @@ export class UsageCompanion {
         });
     };
     next();
+  }
+
+  async #backUp(ledger: Ledger): Promise<void> {
+    const { settings, place, replica, log, changed } = this.#parts;
+    for (const name of settings['usage-backup'] ?? []) {
+      const before = this.#backups.get(name);
+      const outcome = await backUpInto(() => place(name), ledger, replica);
+      const problem = problemOf(outcome);
+      const at = outcome.status === 'written' ? systemClock.now() : before?.at;
+      this.#backups.set(name, { store: name, at, problem });
+      if (problem !== undefined && problem !== before?.problem) log.warn('usage-backup-failed', { store: name, reason: problem });
+      changed();
+    }
   }
 
   async #sumUp(): Promise<void> {

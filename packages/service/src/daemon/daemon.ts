@@ -116,6 +116,7 @@ export class Daemon {
           replica.accessTokenDied(key);
         },
         alarms: () => operations.alarms,
+        place: (name) => this.#replicas.place(name),
         changed: () => {
           file.changed();
         },

@@ -44,6 +44,7 @@ export type AlarmKind =
   | 'quota-used-up'
   | 'usage-not-collected'
   | 'usage-lost'
+  | 'usage-backup-failed'
   | 'recharge-requested'
   | 'telegram-refused';
 
@@ -73,6 +74,7 @@ const SEVERITIES: Readonly<Record<AlarmKind, Severity>> = {
   'quota-used-up': 'warning',
   'usage-not-collected': 'warning',
   'usage-lost': 'warning',
+  'usage-backup-failed': 'warning',
   'recharge-requested': 'warning',
   'telegram-refused': 'warning',
 };
@@ -224,8 +226,16 @@ function raiseOfKeys({ problem, targets, ending, nearLimit, unreadable, requests
     );
 }
 
-function raiseOfUsage({ problem, collectors }: UsageReport, raise: Raise): void {
+function raiseOfUsage({ problem, collectors, backups }: UsageReport, raise: Raise): void {
   if (problem !== undefined) raise('usage-not-collected', `the ledger of usage cannot be used: ${problem}`, 'See the log.', 'ledger');
+  for (const { store, problem: of } of backups)
+    if (of !== undefined)
+      raise(
+        'usage-backup-failed',
+        `usage is not backed up into ${maskedPlace(store)}: ${of}`,
+        'See `tokenmirror usage status`.',
+        maskedPlace(store),
+      );
   for (const { origin, problem: of, isRecorded, lost } of collectors) {
     if (of !== undefined) raise('usage-not-collected', `usage of ${origin} is not collected: ${of.reason}`, of.remedy, origin);
     else if (isRecorded === false)
@@ -243,6 +253,11 @@ function raiseOfUsage({ problem, collectors }: UsageReport, raise: Raise): void 
         origin,
       );
   }
+}
+
+/** A URL may hold a password. */
+function maskedPlace(store: string): string {
+  return URL.canParse(store) ? `${new URL(store).protocol}//${new URL(store).host}` : store;
 }
 
 function named(key: DocumentKey): string {

@@ -445,6 +445,12 @@ export const OPTIONS = {
     default: '366d',
     description: 'How long sums by hour are kept; those by day are kept for ever',
   },
+  'usage-backup': {
+    type: 'names',
+    group: 'Usage',
+    description: 'Stores into which the sums by day are written: names or URLs, separated by commas',
+  },
+  'usage-backup-interval': { type: 'days', group: 'Usage', default: '1d', description: 'How often' },
   'usage-prices': { type: 'path', group: 'Usage', description: 'Price table for estimates of cost, see docs/usage.md' },
   'telegram-token': {
     type: 'text',

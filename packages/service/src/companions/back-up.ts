@@ -1,0 +1,31 @@
+import { messageOf, type TokenStore } from '@tokenmirror/core';
+import type { BackupOutcome, Ledger } from '@tokenmirror/usage';
+import { systemClock } from '../system-clock.js';
+
+/** Writes the sums of a ledger into a store, which is opened for it and made where it is new. Never fails. */
+export async function backUpInto(place: () => Promise<TokenStore>, ledger: Ledger, name: string): Promise<BackupOutcome> {
+  const { UsageBackup } = await import('@tokenmirror/usage');
+  try {
+    const store = await place();
+    try {
+      await store.open('create');
+      return await new UsageBackup({ ledger, clock: systemClock, name }).write(store);
+    } finally {
+      await store.close();
+    }
+  } catch (error) {
+    return { status: 'refused', reason: messageOf(error) };
+  }
+}
+
+/** Why a backup was not written. */
+export function problemOf(outcome: BackupOutcome): string | undefined {
+  switch (outcome.status) {
+    case 'written':
+      return undefined;
+    case 'poorer':
+      return `the backup knows of ${String(outcome.before)} requests, the ledger of ${String(outcome.requests)} until then: it was not replaced. Restore it with \`tokenmirror usage restore\``;
+    case 'refused':
+      return outcome.reason;
+  }
+}
