@@ -6,6 +6,8 @@ import { codeOf } from './postgres.js';
 
 /** How long a call may block everything else while another process writes, in ms. */
 const BUSY_MS = 20;
+/** Each holds memory that the garbage collector knows nothing of. */
+const MOST_STATEMENTS = 100;
 
 /** The part of libsql that is used; its own types are those of another package. */
 interface Libsql {
@@ -35,9 +37,17 @@ export async function openEmbedded(file: string): Promise<SqliteDatabase> {
   raw.exec('PRAGMA journal_mode = WAL');
   raw.exec('PRAGMA synchronous = FULL');
   raw.exec('PRAGMA foreign_keys = ON');
+  const statements = new Map<string, SqliteStatement>();
   return {
-    // A transaction that reads first and writes later fails when another process wrote in between.
-    prepare: (sql) => raw.prepare(sql === 'begin' ? 'begin immediate' : sql),
+    prepare: (sql) => {
+      const known = statements.get(sql);
+      if (known !== undefined) return known;
+      if (statements.size >= MOST_STATEMENTS) statements.delete(statements.keys().next().value ?? '');
+      // A transaction that reads first and writes later fails when another process wrote in between.
+      const statement = raw.prepare(sql === 'begin' ? 'begin immediate' : sql);
+      statements.set(sql, statement);
+      return statement;
+    },
     close: () => {
       raw.close();
     },
