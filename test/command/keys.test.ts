@@ -283,6 +283,16 @@ describe('the HTTP API', () => {
     expect((await call('GET', '/usage/timeline?by=day')).json).toMatchObject({ items: [] });
     expect((await call('DELETE', '/keys', { key: id })).status).toBe(200);
     expect(await models(key)).toBe(401);
+    const audit = await call('GET', '/keys/audit?limit=500');
+    expect(JSON.stringify(audit.json)).not.toContain(key);
+    expect((audit.json['items'] as { action: string }[]).map(({ action }) => action)).toEqual(
+      expect.arrayContaining(['add', 'delete', 'enable']),
+    );
+    await call('POST', '/keys', { owner_email: 'soon@example.com', ttl: '1h' });
+    await until('its end is told of', async () => {
+      await delay(300);
+      return JSON.stringify((await http('GET', '/status')).json['alarms']).includes('of soon@example.com) expires at');
+    });
     for (const [status, method, path, body] of [
       [404, 'DELETE', `/keys?key=${id}`],
       [400, 'DELETE', '/keys'],
@@ -351,6 +361,25 @@ test('settings of the companions that cannot be used cost nothing but the compan
   expect((await http('GET', '/keys')).status).toBe(200);
   expect(JSON.stringify((await http('GET', '/status')).json['alarms'])).toContain('keys-unavailable');
   expect(await one.stop()).toBe(0);
+});
+
+test('a second CLIProxyAPI gets the same keys, by its own management key', async () => {
+  const second = new CliProxyProcess({ flavour: '6.9', workspace: temporaryDirectory('keys-second') });
+  second.port = 0;
+  await second.start();
+  await second.end();
+  await second.start(second.configText('', 'the key of the second'));
+  const one = await run({
+    TOKENMIRROR_KEY_TARGETS: `http://127.0.0.1:${String(second.port)}`,
+    TOKENMIRROR_KEY_TARGET_KEYS: 'the key of the second',
+  });
+  const key = (await keys(['add', '--term', '5s'])).stdout.trim();
+  const at = async (of: CliProxyProcess): Promise<number> =>
+    (await of.http('GET', '/v1/models', { authorization: `Bearer ${key}` })).status;
+  await until('it is let in at both', async () => (await at(cpa)) === 200 && (await at(second)) === 200);
+  await until('it is kept out at both', async () => (await at(cpa)) === 401 && (await at(second)) === 401);
+  expect(one.output).not.toContain('the key of the second');
+  await second.end('SIGKILL');
 });
 
 test('a made key is shown although it cannot be applied', async () => {

@@ -1,7 +1,7 @@
 import type {} from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { type ErrorCode, TokenmirrorError } from '@tokenmirror/core';
-import { KEY_VIEW, viewOf } from './key-view.js';
+import { AUDIT_VIEW, auditView, KEY_VIEW, viewOf } from './key-view.js';
 import type { KeyKeeper } from './key-keeper.js';
 import { FILTERS, type Filter, type KeyRegistry } from './key-registry.js';
 import type { SyncOutcome } from './key-sync.js';
@@ -66,7 +66,7 @@ interface TermBody {
   readonly expires_at?: string | null;
 }
 
-/** The part of the HTTP API that is about keys: `/keys`, `/sync_now`, `/account/query`, `/recharge/request`. */
+/** The part of the HTTP API that is about keys: `/keys` and what is below, `/sync_now`, `/account/query`, `/recharge/request`. */
 export function keyRoutes(app: FastifyInstance, { registry, keeper, usage, now }: KeyRoutesParts): void {
   // The change is made, and its answer may hold a key that is shown this once: it is answered whatever becomes of the sync.
   const synced = async (): Promise<unknown> => {
@@ -211,6 +211,37 @@ export function keyRoutes(app: FastifyInstance, { registry, keeper, usage, now }
       if (term === undefined) throw new TokenmirrorError('KEY_INVALID', 'no term was given', 'Give ttl or expires_at.');
       const record = await registry().setTerm(ACTOR, body.key, term, body.extend === true ? 'extend' : 'set');
       return { ok: true, item: viewOf(record, now()), targets: await synced() };
+    },
+  );
+
+  app.get<{ Querystring: { key?: string; offset: number; limit: number } }>(
+    '/keys/audit',
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'Who did what to which key, newest first',
+        querystring: {
+          type: 'object',
+          properties: {
+            key: REFERENCE,
+            offset: { type: 'integer', minimum: 0, default: 0 },
+            limit: { type: 'integer', minimum: 1, maximum: 500, default: 100 },
+          },
+        },
+        response: {
+          200: {
+            type: 'object',
+            properties: { items: { type: 'array', items: AUDIT_VIEW }, total: { type: 'integer' } },
+            required: ['items', 'total'],
+          },
+          ...ERRORS,
+        },
+      },
+    },
+    async ({ query: { key, offset, limit } }) => {
+      const of = key === undefined ? {} : { keyId: (await registry().get(key)).id };
+      const { items, total } = await registry().audit.list({ ...of, offset, limit });
+      return { items: items.map(auditView), total };
     },
   );
 

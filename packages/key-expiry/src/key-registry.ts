@@ -454,7 +454,7 @@ export class KeyRegistry {
       const before = await this.#recordOf(changes, row);
       const ours = byHash.get(row.hash) ?? [];
       for (const period of PERIODS) await addUse(changes, row.id, period, ours, now);
-      const last = Math.min(now, Math.max(...ours.map(({ at }) => at)));
+      const last = Math.min(now, latestOf(ours));
       if (last > (row.last_used_at ?? 0))
         await changes.updateTable('tokenmirror_keys').set({ last_used_at: last }).where('id', '=', row.id).execute();
       const record = await this.#recordOf(changes, { ...row, last_used_at: last });
@@ -685,7 +685,7 @@ async function onlyOne<T>(found: Promise<readonly T[]>): Promise<T | undefined> 
 
 async function addUse(changes: Changes, id: string, period: (typeof PERIODS)[number], uses: readonly KeyUse[], now: number): Promise<void> {
   // A clock that was ahead once leaves no window that never comes.
-  const latest = windowStart(period, Math.min(now, Math.max(...uses.map(({ at }) => at))));
+  const latest = windowStart(period, Math.min(now, latestOf(uses)));
   const inWindow = uses.filter(({ at }) => windowStart(period, Math.min(now, at)) === latest);
   const sum = (pick: (use: KeyUse) => number): number => inWindow.reduce((total, use) => total + pick(use), 0);
   const added = { requests: sum(({ requests }) => requests), tokens: sum(({ tokens }) => tokens) };
@@ -707,6 +707,10 @@ async function addUse(changes: Changes, id: string, period: (typeof PERIODS)[num
     .values({ key_id: id, period, ...values })
     .onConflict((conflict) => conflict.columns(['key_id', 'period']).doUpdateSet(values))
     .execute();
+}
+
+function latestOf(uses: readonly KeyUse[]): number {
+  return uses.reduce((latest, { at }) => Math.max(latest, at), -Infinity);
 }
 
 /** When a key becomes valid, or is not any more, by itself. */

@@ -1,4 +1,5 @@
 import { stateOf, type ApiKey } from './api-key.js';
+import type { AuditEntry } from './audit-log.js';
 import { describeQuota } from './quota.js';
 
 /** A key as it is shown to other programs: masked, with instants as RFC 3339. */
@@ -45,6 +46,25 @@ export const KEY_VIEW = {
   },
   required: ['id', 'key', 'owner_email', 'status', 'state', 'expires_at', 'created_at'],
 } as const;
+
+/** A line of the audit log, as JSON Schema. */
+export const AUDIT_VIEW = {
+  type: 'object',
+  properties: {
+    at: { type: 'string', format: 'date-time' },
+    actor: TEXT,
+    action: TEXT,
+    key_id: { type: 'string', nullable: true },
+    key: { type: 'string', nullable: true, description: 'masked' },
+    outcome: { type: 'string', enum: ['ok', 'failed'] },
+    detail: TEXT,
+  },
+  required: ['at', 'actor', 'action', 'outcome', 'detail'],
+} as const;
+
+export function auditView({ at, actor, action, keyId, mask, outcome, detail }: AuditEntry) {
+  return { at: new Date(at).toISOString(), actor, action, key_id: keyId, key: mask, outcome, detail };
+}
 
 export function viewOf(key: ApiKey, now: number): KeyView {
   const { id, mask, owner, status, expiresAt, note, labels, quota, used, createdAt, createdBy, lastUsedAt, replacedBy } = key;

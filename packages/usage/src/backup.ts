@@ -128,7 +128,7 @@ function slotsOf(at: number): readonly string[] {
 /** The part of a backup that another one could know of, too: later days are no reason to replace it. */
 function since(backup: Backup, before: Backup | undefined): Backup {
   if (before === undefined) return backup;
-  const last = Math.max(-Infinity, ...before.days.map(({ start }) => start));
+  const last = before.days.reduce((latest, { start }) => Math.max(latest, start), -Infinity);
   return { ...backup, days: backup.days.filter(({ start }) => start <= last) };
 }
 

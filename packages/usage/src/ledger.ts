@@ -76,7 +76,7 @@ export class Ledger {
   take(origin: string, events: readonly UsageEvent[], isRestorable = false): Promise<Taken> {
     const { registry, database } = this.#parts;
     return database.change(async (changes) => {
-      const unique = [...new Map(events.map((event) => [event.id, event])).values()];
+      const unique = await this.#countable(changes, origin, [...new Map(events.map((event) => [event.id, event])).values()]);
       const added: UsageEvent[] = [];
       for (const chunk of chunksOf(unique)) {
         const rows = await changes
@@ -98,6 +98,22 @@ export class Ledger {
     });
   }
 
+  /** Of what is older than single events are kept nobody knows whether it was taken: it counts on days only of which nothing is known. */
+  async #countable(changes: Changes, origin: string, events: readonly UsageEvent[]): Promise<readonly UsageEvent[]> {
+    const { clock, keepEventsMs } = this.#parts;
+    const edge = startOf(clock.now() - keepEventsMs, DAY_MS) + DAY_MS;
+    if (events.every(({ at }) => at >= edge)) return events;
+    const rows = await changes
+      .selectFrom('tokenmirror_usage_days')
+      .select('start')
+      .distinct()
+      .where('origin', '=', origin)
+      .where('start', '<', edge)
+      .execute();
+    const known = new Set(rows.map(({ start }) => start));
+    return events.filter(({ at }) => at >= edge || !known.has(startOf(at, DAY_MS)));
+  }
+
   /** Ids of the events of an origin since an instant. */
   async ids(origin: string, since: number): Promise<ReadonlySet<string>> {
     const rows = await this.#parts.database.read((db) =>
@@ -106,11 +122,18 @@ export class Ledger {
     return new Set(rows.map(({ id }) => id));
   }
 
-  /** Events as they were collected, names included; those whose names were not kept are left out. */
+  /** Events of exports, names included; those whose names were not kept are left out, and records of a queue, which have a provider and another id. */
   async restorable(origin: string, without: ReadonlySet<string>): Promise<UsageEvent[]> {
     const { database, registry } = this.#parts;
     const [rows, names] = await database.read(async (db) => [
-      await db.selectFrom('tokenmirror_usage_events').selectAll().where('origin', '=', origin).orderBy('at').execute(),
+      await db
+        .selectFrom('tokenmirror_usage_events')
+        .selectAll()
+        .where('origin', '=', origin)
+        .where('provider', '=', '')
+        .where('endpoint', '=', '')
+        .orderBy('at')
+        .execute(),
       await db.selectFrom('tokenmirror_usage_names').selectAll().where('sealed', 'is not', null).execute(),
     ]);
     const clear = new Map(names.map(({ hash, sealed }) => [hash, sealed === null ? undefined : registry.unseal(sealed, hash)]));
@@ -344,8 +367,8 @@ function eventOf(row: EventRow): Omit<UsageEvent, 'apiKey' | 'account'> {
 
 /** `c***@example.com`, or the ends of a key. */
 function maskedAccount(name: string): string {
-  const [local = '', domain] = name.split('@');
-  return domain === undefined ? (name === '' ? '' : maskOf(name)) : `${local.slice(0, 1)}***@${domain}`;
+  const [, first, domain] = /^([^\s@])[^\s@]*@([a-z0-9.-]+\.[a-z]{2,})$/i.exec(name) ?? [];
+  return first !== undefined && domain !== undefined ? `${first}***@${domain}` : name === '' ? '' : maskOf(name);
 }
 
 function chunksOf<T>(items: readonly T[]): T[][] {

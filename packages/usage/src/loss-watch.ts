@@ -31,20 +31,24 @@ export class LossWatch {
     return this.#lost;
   }
 
-  /** To be called when everything that there was had been collected. Returns whether nothing came at all although there were requests. */
-  async look(collected: number, isRecorded: boolean): Promise<boolean> {
+  /** What the credentials counted, now and then: to be asked before the queue is read, so that everything counted could have been told. */
+  async count(): Promise<number | undefined> {
     const { clock, client } = this.#parts;
-    if (clock.monotonic() - this.#lookedAt < EVERY_MS) return false;
+    if (clock.monotonic() - this.#lookedAt < EVERY_MS) return undefined;
     this.#lookedAt = clock.monotonic();
     const counted = await countAttempts(client);
-    if (!counted.ok || counted.value === undefined) return false;
-    const attempts = counted.value;
+    return counted.ok ? counted.value : undefined;
+  }
+
+  /** To be called when everything that there was had been collected. Returns whether nothing came at all although there were requests. */
+  async compare(attempts: number, collected: number, isRecorded: boolean): Promise<boolean> {
     if (this.#before === undefined || attempts < this.#before.attempts || !isRecorded) {
       this.#before = { attempts, collected };
       this.#missing = 0;
       return false;
     }
     const missing = attempts - this.#before.attempts - (collected - this.#before.collected);
+    if (missing < 0) this.#before = { attempts, collected };
     // What is under way is counted before it is told: only what is missing twice is lost.
     const lost = Math.min(missing, this.#missing);
     this.#missing = Math.max(0, missing);

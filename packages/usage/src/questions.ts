@@ -62,9 +62,10 @@ export class Questions {
     const names = await this.#names(group);
     const lines = new Map<string, UsageLine>();
     for (const row of rows) {
-      const found = names(row[COLUMN[group]]);
-      const before = lines.get(found.name) ?? { ...EMPTY, ...found };
-      lines.set(found.name, this.#with(before, row));
+      const value = row[COLUMN[group]];
+      const found = names(value);
+      const same = group === 'owner' ? found.name : value;
+      lines.set(same, this.#with(lines.get(same) ?? { ...EMPTY, ...found }, row));
     }
     return [...lines.values()].sort((a, b) => b.total - a.total || b.requests - a.requests).slice(0, limit);
   }
@@ -91,8 +92,8 @@ export class Questions {
   /** Everything of the keys of an owner. */
   async account(email: string, since: number): Promise<UsageLine> {
     const { registry } = this.#parts;
-    const { items } = await registry.list({ owner: email });
-    const keyHashes = await Promise.all(items.map(({ id }) => registry.hashById(id)));
+    const owner = email.trim().toLowerCase();
+    const keyHashes = [...(await registry.byHash())].flatMap(([hash, key]) => (key.owner === owner ? [hash] : []));
     return { ...(await this.total(since, { keyHashes })), name: email.toLowerCase() };
   }
 

@@ -37,10 +37,13 @@ export class SnapshotSync {
     if (!exported.ok) return exported.refusal;
     const events = readSnapshot(exported.value);
     if (events === undefined) return { kind: 'failed', status: 200, reason: 'an export of another shape' };
-    await take(events);
+    const live = new Set(events.map(({ id }) => id));
+    const known = await this.#parts.ledger.ids(origin, 0);
+    await take(events.filter(({ id }) => !known.has(id)));
+    if ([...known].every((id) => live.has(id))) return undefined;
     if (clock.monotonic() - this.#lookedAt < recoveryMs) return undefined;
     this.#lookedAt = clock.monotonic();
-    const missing = await this.#parts.ledger.restorable(origin, new Set(events.map(({ id }) => id)));
+    const missing = await this.#parts.ledger.restorable(origin, live);
     for (let at = 0; at < missing.length; at += IMPORT) {
       const part = missing.slice(at, at + IMPORT);
       const imported = await importUsage(client, snapshotOf(part));

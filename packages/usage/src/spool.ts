@@ -1,7 +1,9 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const OPEN = 'open.jsonl';
+const ROOM = 'room';
+const ROOM_BYTES = 2 * 1024 * 1024;
 
 /**
  * Records that were taken out of CLIProxyAPI and are not in the ledger yet, one a line, exactly as they came. What was popped exists nowhere else, so it is
@@ -21,7 +23,7 @@ export class Spool {
   add(records: readonly string[]): void {
     if (records.length === 0) return;
     this.#file ??= openSync(join(this.#directory, OPEN), 'a', 0o600);
-    writeSync(this.#file, records.map((record) => `${record.replaceAll('\n', ' ')}\n`).join(''));
+    writeFileSync(this.#file, records.map((record) => `${record.replaceAll('\n', ' ')}\n`).join(''));
     fsyncSync(this.#file);
   }
 
@@ -35,6 +37,20 @@ export class Spool {
     }
   }
 
+  /** Whether a large batch would find a place: what was popped and cannot be written down is gone. */
+  hasRoom(): boolean {
+    const path = join(this.#directory, ROOM);
+    try {
+      writeFileSync(path, Buffer.alloc(ROOM_BYTES), { mode: 0o600 });
+      return true;
+    } catch {
+      return false;
+    } finally {
+      rmSync(path, { force: true });
+    }
+  }
+
+  /** Nothing waits for the ledger. */
   get isEmpty(): boolean {
     return this.#file === undefined && this.#waiting().length === 0;
   }

@@ -137,14 +137,17 @@ export class UsageCollector {
   }
 
   async #round(): Promise<void> {
-    await this.#empty();
+    await this.#tryEmpty();
     const probed = await this.#probe();
     if (probed === undefined) return;
+    const attempts = probed === 'snapshot' ? undefined : await this.#losses.count();
     const refusal = probed === 'snapshot' ? await this.#snapshots.sync() : await this.#drain(probed);
     this.#note(refusal);
     if (refusal?.kind === 'no-such-call') this.#how = undefined;
+    const { spool } = this.#parts;
     if (refusal !== undefined || probed === 'snapshot') return;
-    const isStarved = await this.#losses.look(this.#collected, this.#isRecorded === true);
+    if (attempts === undefined || !spool.isEmpty) return;
+    const isStarved = await this.#losses.compare(attempts, this.#collected, this.#isRecorded === true);
     if (isStarved && this.#channel.state === 'stopped') this.#subscribe();
   }
 
@@ -183,12 +186,23 @@ export class UsageCollector {
   /** Takes out of the queue whatever is in it. On disk before anything else. */
   async #drain(how: 'http-queue' | 'resp-queue'): Promise<Refusal | undefined> {
     const { client, spool } = this.#parts;
-    for (;;) {
+    while (!this.#isStopped) {
+      if (!spool.hasRoom()) throw new Error('the disk of the state directory is full, so the queue is left alone');
       const popped = how === 'http-queue' ? await popUsage(client, BATCH) : await popOverResp(client);
       if (!popped.ok) return popped.refusal;
       spool.add(popped.value);
-      await this.#empty();
+      await this.#tryEmpty();
       if (popped.value.length < BATCH) return undefined;
+    }
+    return undefined;
+  }
+
+  /** The queue is emptied whether the ledger takes it now or not: it does not wait for longer than a minute there. */
+  async #tryEmpty(): Promise<void> {
+    try {
+      await this.#empty();
+    } catch (error) {
+      this.#hasFailed(error);
     }
   }
 
@@ -230,13 +244,17 @@ export class UsageCollector {
 
   #inTurn(work: () => Promise<void>): Promise<void> {
     this.#working = this.#working.then(work).catch((error: unknown) => {
-      this.#problem = {
-        reason: `usage cannot be kept (${messageOf(error)})`,
-        remedy: 'It waits on the disk, and is taken when the database is back.',
-      };
-      this.#parts.changed();
+      this.#hasFailed(error);
     });
     return this.#working;
+  }
+
+  #hasFailed(error: unknown): void {
+    this.#problem = {
+      reason: `usage cannot be kept (${messageOf(error)})`,
+      remedy: 'What was read waits on the disk, and is taken when the database is back.',
+    };
+    this.#parts.changed();
   }
 
   #note(refusal: Refusal | undefined): void {

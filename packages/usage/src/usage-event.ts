@@ -112,9 +112,9 @@ export function readSnapshot(value: unknown): UsageEvent[] | undefined {
 
 /** The body of an import, of which upstream takes the details only. */
 export function snapshotOf(events: readonly UsageEvent[]): unknown {
-  const apis: Record<string, { models: Record<string, { details: unknown[] }> }> = {};
+  const apis = Object.create(null) as Record<string, { models: Record<string, { details: unknown[] }> }>;
   for (const { apiKey, model, timestamp, latencyMs, account, authIndex, failed, tokens } of events) {
-    const models = (apis[apiKey] ??= { models: {} }).models;
+    const models = (apis[apiKey] ??= { models: Object.create(null) as Record<string, { details: unknown[] }> }).models;
     (models[model] ??= { details: [] }).details.push({
       timestamp,
       latency_ms: latencyMs,

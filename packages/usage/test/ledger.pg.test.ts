@@ -190,9 +190,35 @@ describe.each(['embedded', 'postgres'] as const)('a ledger in %s', (kind) => {
     expect((await questions.total(NOW - 500 * DAY)).requests).toBe(3);
   });
 
+  test('what is older than single events are kept is never counted again, however often it is told', async () => {
+    const old = [event({ at: NOW - 40 * DAY }), event({ at: NOW - 40 * DAY }), event()];
+    await ledger.take('here', old);
+    await ledger.tidy();
+    expect((await ledger.take('here', old)).added).toBe(0);
+    expect((await questions.total(NOW - 50 * DAY)).requests).toBe(3);
+  });
+
+  test('gives back what came by exports only: a record of a queue has another id there', async () => {
+    await ledger.take('here', [event({ provider: '', endpoint: '', id: 'detail' })], true);
+    await ledger.take('here', [event({ id: 'record' })]);
+    expect((await ledger.restorable('here', new Set())).map(({ id }) => id)).toEqual(['detail']);
+  });
+
+  test('keeps accounts apart that look the same, and masks a key that looks like an address', async () => {
+    await ledger.take('here', [
+      event({ account: 'carol@example.com' }),
+      event({ account: 'chris@example.com', apiKey: 'alice@9f3ksecretsecret' }),
+    ]);
+    expect((await questions.top('account', 0)).map(({ name, requests }) => [name, requests])).toEqual([
+      ['c***@example.com', 1],
+      ['c***@example.com', 1],
+    ]);
+    expect(JSON.stringify(await questions.top('key', 0))).not.toContain('alice');
+  });
+
   test('keeps names in clear nowhere, but for what has to be imported again, and there encrypted', async () => {
     const secret = 'sk-a-very-secret-client-key-42';
-    await ledger.take('here', [event({ apiKey: secret, account: 'someone@example.com' })], true);
+    await ledger.take('here', [event({ apiKey: secret, account: 'someone@example.com', provider: '', endpoint: '' })], true);
     const dump = JSON.stringify(
       await ledger.database.read(async (db) => [
         await db.selectFrom('tokenmirror_usage_events').selectAll().execute(),

@@ -1,4 +1,4 @@
-import { createWriteStream } from 'node:fs';
+import { createWriteStream, renameSync } from 'node:fs';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { SingleBar } from 'cli-progress';
@@ -90,7 +90,9 @@ export async function exportUsage(command: Command): Promise<number> {
     const parts = Readable.from(usage.export(format, usage.since(since)));
     if (file === undefined) for await (const part of parts) process.stdout.write(part as string);
     else {
-      await pipeline(parts, createWriteStream(file, { mode: 0o600 }));
+      const unfinished = `${file}.${String(process.pid)}.tmp`;
+      await pipeline(parts, createWriteStream(unfinished, { mode: 0o600, flags: 'wx' }));
+      renameSync(unfinished, file);
       tell(`Written to ${file}, readable for you alone.`);
     }
     return 0;

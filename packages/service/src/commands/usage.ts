@@ -12,7 +12,7 @@ import {
   type UsageEvent,
   type UsageFormat,
 } from '@tokenmirror/usage';
-import { backUpInto } from '../companions/back-up.js';
+import { backUpInto, shownPlace } from '../companions/back-up.js';
 import { openLedger, type OpenLedger } from '../companions/open-ledger.js';
 import { openKeyRegistry } from '../companions/open-registry.js';
 import { readReport } from '../daemon/status-file.js';
@@ -37,6 +37,7 @@ export interface UsageImport {
 }
 
 const AT_ONCE = 5000;
+const DAY_MS = 86_400_000;
 
 /** The ledger of usage, as a command works on it. */
 export class UsageCommand {
@@ -84,7 +85,7 @@ export class UsageCommand {
     const name = this.#replicas.workspace().replicaId ?? 'none';
     const outcomes: (BackupOutcome & { readonly store: string })[] = [];
     for (const store of settings['usage-backup'] ?? [])
-      outcomes.push({ ...(await backUpInto(() => this.#replicas.place(store), this.#open.ledger, name)), store });
+      outcomes.push({ ...(await backUpInto(() => this.#replicas.place(store), this.#open.ledger, name)), store: shownPlace(store) });
     return outcomes;
   }
 
@@ -114,14 +115,24 @@ export class UsageCommand {
 
   /** An export of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager. What is known already is not counted again. @throws TokenmirrorError DOCUMENT_REFUSED */
   async import(file: string, origin: string, progress: (done: number, all: number) => void): Promise<UsageImport> {
-    const events = await readEvents(file);
+    const events = [...(await readEvents(file))].sort((a, b) => a.at - b.at);
     let added = 0;
-    for (let at = 0; at < events.length; at += AT_ONCE) {
-      added += (await this.#open.ledger.take(origin, events.slice(at, at + AT_ONCE), true)).added;
-      progress(Math.min(events.length, at + AT_ONCE), events.length);
+    for (let from = 0; from < events.length;) {
+      const to = wholeDays(events, from);
+      added += (await this.#open.ledger.take(origin, events.slice(from, to), true)).added;
+      progress(to, events.length);
+      from = to;
     }
     return { read: events.length, added };
   }
+}
+
+/** Where a batch ends: with a day, for a day is counted as a whole. */
+function wholeDays(events: readonly UsageEvent[], from: number): number {
+  const dayOf = (n: number): number => Math.floor((events[n]?.at ?? 0) / DAY_MS);
+  let to = Math.min(events.length, from + AT_ONCE);
+  while (to < events.length && dayOf(to) === dayOf(to - 1)) to += 1;
+  return to;
 }
 
 async function readEvents(file: string): Promise<readonly UsageEvent[]> {

@@ -29,3 +29,10 @@ export function problemOf(outcome: BackupOutcome): string | undefined {
       return outcome.reason;
   }
 }
+
+/** A store as it may be shown: a URL may hold a password. */
+export function shownPlace(store: string): string {
+  if (!URL.canParse(store)) return store;
+  const { protocol, host, pathname } = new URL(store);
+  return `${protocol}//${host}${pathname}`;
+}

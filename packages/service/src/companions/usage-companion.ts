@@ -6,7 +6,7 @@ import type { Locations } from '@tokenmirror/workspace';
 import type { Settings } from '../options/settings.js';
 import { systemClock } from '../system-clock.js';
 import type { KeyCompanion } from './key-companion.js';
-import { backUpInto, problemOf } from './back-up.js';
+import { backUpInto, problemOf, shownPlace } from './back-up.js';
 import { openLedger, type OpenLedger } from './open-ledger.js';
 
 export interface UsageCompanionParts {
@@ -90,7 +90,13 @@ export class UsageCompanion {
     }
     if (this.#open === undefined) return;
     this.#problem = undefined;
-    await this.#begin(this.#open);
+    try {
+      await this.#begin(this.#open);
+    } catch (error) {
+      this.#problem = messageOf(error);
+      log.error('usage-unavailable', { reason: messageOf(error), remedy: 'Check the rights of the state directory.' });
+      changed();
+    }
   }
 
   async stop(): Promise<void> {
@@ -150,8 +156,9 @@ export class UsageCompanion {
       const outcome = await backUpInto(() => place(name), ledger, replica);
       const problem = problemOf(outcome);
       const at = outcome.status === 'written' ? systemClock.now() : before?.at;
-      this.#backups.set(name, { store: name, at, problem });
-      if (problem !== undefined && problem !== before?.problem) log.warn('usage-backup-failed', { store: name, reason: problem });
+      this.#backups.set(name, { store: shownPlace(name), at, problem });
+      if (problem !== undefined && problem !== before?.problem)
+        log.warn('usage-backup-failed', { store: shownPlace(name), reason: problem });
       changed();
     }
   }

@@ -230,12 +230,7 @@ function raiseOfUsage({ problem, collectors, backups }: UsageReport, raise: Rais
   if (problem !== undefined) raise('usage-not-collected', `the ledger of usage cannot be used: ${problem}`, 'See the log.', 'ledger');
   for (const { store, problem: of } of backups)
     if (of !== undefined)
-      raise(
-        'usage-backup-failed',
-        `usage is not backed up into ${maskedPlace(store)}: ${of}`,
-        'See `tokenmirror usage status`.',
-        maskedPlace(store),
-      );
+      raise('usage-backup-failed', `usage is not backed up into ${store}: ${of}`, 'See `tokenmirror usage status`.', store);
   for (const { origin, problem: of, isRecorded, lost } of collectors) {
     if (of !== undefined) raise('usage-not-collected', `usage of ${origin} is not collected: ${of.reason}`, of.remedy, origin);
     else if (isRecorded === false)
@@ -253,11 +248,6 @@ function raiseOfUsage({ problem, collectors, backups }: UsageReport, raise: Rais
         origin,
       );
   }
-}
-
-/** A URL may hold a password. */
-function maskedPlace(store: string): string {
-  return URL.canParse(store) ? `${new URL(store).protocol}//${new URL(store).host}` : store;
 }
 
 function named(key: DocumentKey): string {

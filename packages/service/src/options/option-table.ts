@@ -429,7 +429,7 @@ export const OPTIONS = {
     group: 'Usage',
     default: '2m',
     environment: ['APIM_USAGE_SYNC_INTERVAL'],
-    description: 'How often the statistics of CLIProxyAPI up to 6.9 are read; queues are read at once or every ten seconds',
+    description: 'How often the statistics of CLIProxyAPI up to 6.9 are read; queues are read every five seconds',
   },
   'usage-recovery-interval': {
     type: 'duration',
