@@ -119,6 +119,7 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
       const [a, b] = [daemon(), daemon()];
       await Promise.all([a.start(), b.start()]);
       await converged('what was there before');
+      await until('the config, too', () => existsSync(a.configFile));
       expect(readFileSync(a.configFile, 'utf8')).toBe('port: 8317\napi-keys:\n  - k1\n');
 
       await place.foreignWrite('auths/codex-new.json', credential({ note: 'by upstream' }));
