@@ -37,6 +37,8 @@ export class LogStore implements TokenStore {
   readonly #log: ChangeLog;
   readonly #copies: PlainCopies;
   #mode: 'create' | 'look' = 'look';
+  /** Who only looks leaves no trace; who has written anything tells the others. */
+  #announces = false;
   #isBehind = true;
   #turn: Promise<unknown> = Promise.resolve();
   readonly history: History;
@@ -57,6 +59,7 @@ export class LogStore implements TokenStore {
   open(mode: 'create' | 'look'): Promise<ClusterIdentity | undefined> {
     return this.#inTurn(async () => {
       this.#mode = mode;
+      this.#announces = mode === 'create';
       if (mode === 'create') {
         await this.#place.log.prepare();
         await this.#cluster.create();
@@ -151,6 +154,7 @@ export class LogStore implements TokenStore {
   async #append(record: Parameters<ChangeLog['append']>[0]): Promise<boolean> {
     this.#isBehind = true;
     if (!(await this.#log.append(record))) return false;
+    this.#announces = true;
     await this.#announce();
     return true;
   }
@@ -164,13 +168,14 @@ export class LogStore implements TokenStore {
   /** Tells others of an append; also of one whose writer did not come to it. */
   async #announce(): Promise<void> {
     const { head } = this.#log;
-    const isDue = this.#place.log.isAnnounced && this.#mode === 'create';
+    const isDue = this.#place.log.isAnnounced && this.#announces;
     if (isDue && head > this.#cluster.announced) await this.#cluster.announce(head);
     this.#isBehind = isDue && this.#cluster.announced > head;
   }
 
   async #takeForeignEdits(complete: boolean): Promise<void> {
     const edits = await this.#copies.foreignEdits(complete);
+    await this.#announce();
     for (const together of recordsOf(edits)) {
       const changes = together.map(({ key, content }) => ({ key, content, lineage: this.#log.index.get(key)?.lineage ?? [] }));
       if (!(await this.#append({ at: Date.now(), author: FOREIGN, changes }))) {

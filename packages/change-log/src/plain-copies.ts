@@ -15,6 +15,14 @@ export interface ForeignEdit {
   readonly stamp: string;
 }
 
+/** A file that is not as the log has it, and not an edit either. */
+interface Stray {
+  readonly key: DocumentKey;
+  /** What the log said when the file was read. */
+  readonly entry: IndexEntry | undefined;
+  readonly stamp: string;
+}
+
 /** Keeps the plain files as the log has them, and finds what others wrote into them. */
 export class PlainCopies {
   readonly #place: PlainPlace;
@@ -77,13 +85,14 @@ export class PlainCopies {
     }
     this.#suspects.clear();
     const edits: ForeignEdit[] = [];
-    const examine = async (key: DocumentKey): Promise<void> => {
-      const edit = await this.#examine(key);
-      if (edit !== undefined) edits.push(edit);
-    };
     const keys = [...suspects];
     try {
-      for (let at = 0; at < keys.length; at += EXAMINED_TOGETHER) await Promise.all(keys.slice(at, at + EXAMINED_TOGETHER).map(examine));
+      for (let at = 0; at < keys.length; at += EXAMINED_TOGETHER) {
+        const found = await Promise.all(keys.slice(at, at + EXAMINED_TOGETHER).map((key) => this.#examine(key)));
+        const differing = found.filter((each) => each !== undefined);
+        edits.push(...differing.filter((each) => 'content' in each));
+        await this.#putBack(differing.filter((each) => 'entry' in each));
+      }
     } catch (error) {
       for (const key of keys) this.#suspects.add(key);
       throw error;
@@ -107,25 +116,34 @@ export class PlainCopies {
     return differing;
   }
 
-  /** Looks at one file; puts it back unless somebody edited it. */
-  async #examine(key: DocumentKey): Promise<ForeignEdit | undefined> {
+  /** Looks at one file, whether it is as the log has it, an edit of somebody, or neither. */
+  async #examine(key: DocumentKey): Promise<ForeignEdit | Stray | undefined> {
     const entry = this.#log.index.get(key);
     const reading = await this.#place.read(key, entry?.state === 'live' ? this.#stampOf(key) : undefined);
     if (reading === 'unchanged') return undefined;
-    if (reading === undefined) {
-      await this.#putBack(key, entry, ABSENT);
-      return undefined;
-    }
+    if (reading === undefined) return { key, entry, stamp: ABSENT };
     const digest = digestOf(reading.text);
     if (entry?.state === 'live' && digest === entry.digest) this.verified(key, reading.stamp);
     else if (reading.ageMs < QUIET_MS) this.#suspects.add(key);
     else if (!isKnown(entry, digest) && readDocument(key, reading.text).state === 'document')
       return { key, content: reading.text, stamp: reading.stamp };
-    else await this.#putBack(key, entry, reading.stamp);
+    else return { key, entry, stamp: reading.stamp };
     return undefined;
   }
 
-  async #putBack(key: DocumentKey, entry: IndexEntry | undefined, stamp: string): Promise<void> {
+  /** Makes files as the log has them. A change that this process had not heard of explains a difference too: then the file is looked at again. */
+  async #putBack(strays: readonly Stray[]): Promise<void> {
+    if (strays.length === 0) return;
+    await this.#log.refresh();
+    await Promise.all(
+      strays.map(async ({ key, entry, stamp }) => {
+        if (this.#log.index.get(key) === entry) await this.#restore(key, entry, stamp);
+        else this.#suspects.add(key);
+      }),
+    );
+  }
+
+  async #restore(key: DocumentKey, entry: IndexEntry | undefined, stamp: string): Promise<void> {
     if (entry === undefined) return;
     if (entry.state === 'deleted') return this.#copy(key, null, stamp);
     const content = (await this.#log.contentsAt([{ sequence: entry.sequence, key }])).get(key);

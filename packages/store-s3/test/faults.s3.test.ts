@@ -203,6 +203,31 @@ describe('what a machine does that sleeps or dies', () => {
     expect(await bucket.get(KEY)).toBe(text('2'));
   });
 
+  test.each([
+    ['a text that only its owner can read', KEY, ']sealed'],
+    ['a deletion', KEY, null],
+  ])('%s that was not announced is not undone by who had not heard of it', async (_, key, later) => {
+    const [dying, other] = [await opened(), await opened({ listingMs: 0 })];
+    const revision = await put(dying, key, text('1'));
+    const { cursor } = await other.list();
+    const announced = (await bucket.get('.tokenmirror/cluster.json')) ?? '';
+    await dying.write([changeOf(key, revision, later)], 'me');
+    await bucket.put('.tokenmirror/cluster.json', announced);
+    const { entries } = await other.list(cursor);
+    expect(entries).toMatchObject([{ name: key, state: later === null ? 'deleted' : 'live' }]);
+    expect(await bucket.get(key)).toBe(later ?? undefined);
+  });
+
+  test('who only opened a bucket to look announces what it writes all the same', async () => {
+    const [writer, other] = [await opened(), await opened()];
+    const revision = await put(writer, KEY, text('1'));
+    const { cursor } = await other.list();
+    const looking = made();
+    await looking.open('look');
+    await looking.write([changeOf(KEY, revision, text('2'))], 'me');
+    expect((await other.list(cursor)).entries).toHaveLength(1);
+  });
+
   test('a lost answer while the bucket is tried is not taken for a bucket without conditions', async () => {
     meet('lose-answer', 1, ({ method, path }) => method === 'PUT' && path.includes('probe-'));
     await put(await opened(), KEY, text('1'));
