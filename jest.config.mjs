@@ -26,5 +26,6 @@ export default {
   reporters: ['default', '<rootDir>/scripts/jest-closing-line.mjs'],
   /** Most tests wait for processes and servers: one worker a core leaves none idle. */
   maxWorkers: '100%',
-  testTimeout: 60_000,
+  /** Ends what hangs; whatever a test waits for has an end of its own. */
+  testTimeout: 400_000,
 };

@@ -145,7 +145,7 @@ describe.each(['7.2', '6.9'] as const)('beside CLIProxyAPI %s', (flavour) => {
     }
     isOver.yet = true;
     await traffic;
-    await until('all of it is there', async () => (await counted()) === sent, 30_000);
+    await until('all of it is there', async () => (await counted()) === sent);
   });
 });
 

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import {
   cleanTemporaryDirectories,
   CliProxyProcess,
@@ -14,11 +14,12 @@ import { STORE_PLACES, type StoreKind, type StorePlace } from '../store-places.j
 
 /** Without it a short run; with it as many refreshes as it says. */
 const ROTATIONS = Number(process.env['TOKENMIRROR_TEST_CUSTODY_ROTATIONS'] ?? 40);
+/** A refresh takes so long at most, on a busy machine. */
+const ROTATION_MS = 5000;
 const CREDENTIALS = 6;
 const FLAVOURS: readonly Flavour[] = ['7.2', '6.9', '7.2'];
 /** What CLIProxyAPI and custody together leave of a lifetime, in seconds; what is more falls due after so long. */
 const LEAD_S = 4 * 3600 + 600;
-const PATIENCE_MS = 30_000;
 
 interface Replica {
   readonly daemon: DaemonProcess;
@@ -28,6 +29,7 @@ interface Replica {
 /** Real daemons beside emulated CLIProxyAPIs share credentials through one store, and no refresh token is used twice. */
 export function describeCustody(kind: StoreKind): void {
   describe(`custody on ${kind}`, () => {
+    jest.setTimeout(300_000 + ROTATIONS * ROTATION_MS);
     let place: StorePlace;
     let server: ProviderServer;
     let replicas: Replica[];
@@ -105,68 +107,60 @@ export function describeCustody(kind: StoreKind): void {
     async function rotations(more: number): Promise<void> {
       const { counts } = server.provider;
       const wanted = counts.rotations + more;
-      await until(`${String(more)} more refreshes`, () => counts.rotations >= wanted, PATIENCE_MS + more * 2000);
+      await until(`${String(more)} more refreshes`, () => counts.rotations >= wanted, 60_000 + more * ROTATION_MS);
     }
 
     async function settled(): Promise<void> {
       server.provider.lifetimes.claude = 8 * 3600;
-      await until('every file is sealed, and the same everywhere', () => replicas.every(isSealed) && isSame(), PATIENCE_MS);
+      await until('every file is sealed, and the same everywhere', () => replicas.every(isSealed) && isSame());
       expect(server.provider.counts.reuses).toBe(0);
       for (const fields of credentialsAt(replicas[0] as Replica))
         expect(server.provider.isAlive(String(fields?.['access_token']))).toBe(true);
     }
 
-    test(
-      'three replicas refresh what they share, without a token used twice or a request that fails',
-      async () => {
-        server.provider.lifetimes.claude = LEAD_S + 4;
-        for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
-        const first = await joined(FLAVOURS[0] ?? '7.2');
-        for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
-        await until('every replica has them, sealed', () => replicas.every(isSealed), PATIENCE_MS);
-        for (const replica of replicas) load(replica);
-        await rotations(ROTATIONS);
-        await settled();
-        expect([...answers.keys()]).toEqual([200]);
+    test('three replicas refresh what they share, without a token used twice or a request that fails', async () => {
+      server.provider.lifetimes.claude = LEAD_S + 4;
+      for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
+      const first = await joined(FLAVOURS[0] ?? '7.2');
+      for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
+      await until('every replica has them, sealed', () => replicas.every(isSealed));
+      for (const replica of replicas) load(replica);
+      await rotations(ROTATIONS);
+      await settled();
+      expect([...answers.keys()]).toEqual([200]);
 
-        const shown = await runCommand(
-          ['custody', 'status', '--json', '--workspace', first.daemon.workspace, '--custody', 'on'],
-          place.environment,
-        );
-        expect(JSON.parse(shown.stdout)).toMatchObject({ mode: { mode: 'shared' } });
-        for (const { daemon } of replicas) {
-          const whole = daemon.output + shown.stdout;
-          for (const n of Array.from({ length: CREDENTIALS }).keys())
-            for (const token of server.provider.tokensOf(`user-${String(n)}@example.com`)) expect(whole).not.toContain(token);
-        }
-      },
-      PATIENCE_MS * 4,
-    );
+      const shown = await runCommand(
+        ['custody', 'status', '--json', '--workspace', first.daemon.workspace, '--custody', 'on'],
+        place.environment,
+      );
+      expect(JSON.parse(shown.stdout)).toMatchObject({ mode: { mode: 'shared' } });
+      for (const { daemon } of replicas) {
+        const whole = daemon.output + shown.stdout;
+        for (const n of Array.from({ length: CREDENTIALS }).keys())
+          for (const token of server.provider.tokensOf(`user-${String(n)}@example.com`)) expect(whole).not.toContain(token);
+      }
+    });
 
-    test(
-      'daemons and proxies that are killed, frozen and restarted cost no login',
-      async () => {
-        server.provider.lifetimes.claude = LEAD_S + 4;
-        for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
-        await joined('7.2');
-        for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
-        await until('every replica has them, sealed', () => replicas.every(isSealed), PATIENCE_MS);
-        const step = Math.max(4, Math.round(ROTATIONS / 10));
-        for (const { daemon, cpa } of replicas) {
-          await rotations(step);
-          await daemon.kill();
-          await daemon.start();
-          daemon.freeze();
-          await delay(3000);
-          daemon.resume();
-          await rotations(step);
-          await cpa.end('SIGTERM');
-          await delay(500);
-          await cpa.restart();
-        }
-        await settled();
-      },
-      PATIENCE_MS * 4,
-    );
+    test('daemons and proxies that are killed, frozen and restarted cost no login', async () => {
+      server.provider.lifetimes.claude = LEAD_S + 4;
+      for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
+      await joined('7.2');
+      for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
+      await until('every replica has them, sealed', () => replicas.every(isSealed));
+      const step = Math.max(4, Math.round(ROTATIONS / 10));
+      for (const { daemon, cpa } of replicas) {
+        await rotations(step);
+        await daemon.kill();
+        await daemon.start();
+        daemon.freeze();
+        await delay(3000);
+        daemon.resume();
+        await rotations(step);
+        await cpa.end('SIGTERM');
+        await delay(500);
+        await cpa.restart();
+      }
+      await settled();
+    });
   });
 }

@@ -30,7 +30,7 @@ afterEach(async () => {
 afterAll(cleanTemporaryDirectories);
 
 const status = () => runCommand(['status', '--workspace', daemon.workspace, '--store', store]);
-const logged = (event: string) => until(event, () => daemon.logged(event), 45_000);
+const logged = (event: string) => until(event, () => daemon.logged(event));
 
 test('status says whether CLIProxyAPI answers, and no secret is in what is kept of it', async () => {
   await cpa.start();
@@ -62,5 +62,5 @@ test('incident 43: a watch that was lost by a rename over the config is found ou
   await until('status shows it', async () => (await status()).stdout.includes('its watch was lost'));
   await cpa.end();
   await cpa.restart();
-  await until('a restart mends it', async () => !(await status()).stdout.includes('its watch was lost'), 45_000);
+  await until('a restart mends it', async () => !(await status()).stdout.includes('its watch was lost'));
 });

@@ -1,6 +1,6 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, chmodSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import {
   cleanTemporaryDirectories,
   credential,
@@ -24,7 +24,6 @@ export interface ReplicationOptions {
 
 /** Defines what real daemons do together, with one kind of store as their authority. */
 export function describeReplication(kind: StoreKind, { burst, kills }: ReplicationOptions): void {
-  jest.setTimeout(180_000);
   let place: StoreServer;
   let daemons: DaemonProcess[];
 
@@ -54,17 +53,13 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
   }
 
   /** Waits until the store and every workspace hold the same credentials, and returns them. */
-  async function converged(what: string, timeoutMs = 60_000): Promise<Record<string, unknown>> {
+  async function converged(what: string): Promise<Record<string, unknown>> {
     let stored: Record<string, unknown> = {};
-    await until(
-      what,
-      async () => {
-        stored = await storedCredentials();
-        const wanted = canonical(stored);
-        return daemons.every(({ authDir }) => canonical(readCredentials(authDir)) === wanted);
-      },
-      timeoutMs,
-    );
+    await until(what, async () => {
+      stored = await storedCredentials();
+      const wanted = canonical(stored);
+      return daemons.every(({ authDir }) => canonical(readCredentials(authDir)) === wanted);
+    });
     return stored;
   }
 
@@ -100,7 +95,7 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
 
       for (let n = 0; n < burst; n += 1) writeInPlace(file(n % 2 === 0 ? a : b, `burst-${String(n)}.json`), credential());
       const all = burst + 2;
-      await until('the burst reached the store', async () => Object.keys(await storedCredentials()).length === all, 60_000);
+      await until('the burst reached the store', async () => Object.keys(await storedCredentials()).length === all);
       expect(Object.keys(await converged(`a burst of ${String(burst)}`))).toHaveLength(all);
       expect(statSync(file(b, 'burst-0.json')).mode & 0o777).toBe(0o600);
 
@@ -129,7 +124,6 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
         () =>
           existsSync(join(b.authDir, 'codex-new.json')) &&
           readFileSync(join(b.authDir, 'claude-old.json'), 'utf8').includes('changed by upstream'),
-        40_000,
       );
 
       const text = credential({ note: 'ours', nested: { b: [1, 2], a: null } });
@@ -177,16 +171,12 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
   async function calm(): Promise<void> {
     let last = '';
     let since = performance.now();
-    await until(
-      'no more writes for a while',
-      async () => {
-        const now = await place.head();
-        if (now !== last) since = performance.now();
-        last = now;
-        return performance.now() - since > 1000;
-      },
-      60_000,
-    );
+    await until('no more writes for a while', async () => {
+      const now = await place.head();
+      if (now !== last) since = performance.now();
+      last = now;
+      return performance.now() - since > 1000;
+    });
   }
 
   describe(`five daemons on ${kind}`, () => {
@@ -201,13 +191,10 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
       const stored = await converged('five different starts');
       expect(Object.keys(stored)).toHaveLength(6);
       for (let n = 0; n < 5; n += 1) expect(stored['shared.json']).toHaveProperty(`only-${String(n)}`, n);
-      await until(
-        'the configs settled',
-        () =>
-          replicas.every(({ configFile }) =>
-            [0, 1, 2, 3, 4].every((n) => readFileSync(configFile, 'utf8').includes(`extra-${String(n)}: true`)),
-          ),
-        60_000,
+      await until('the configs settled', () =>
+        replicas.every(({ configFile }) =>
+          [0, 1, 2, 3, 4].every((n) => readFileSync(configFile, 'utf8').includes(`extra-${String(n)}: true`)),
+        ),
       );
       await calm();
     });
@@ -234,7 +221,7 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
         await victim.kill();
         await victim.start();
       }
-      await until('everything arrived', async () => Object.keys(await storedCredentials()).length === expected.size, 60_000);
+      await until('everything arrived', async () => Object.keys(await storedCredentials()).length === expected.size);
       const stored = await converged('after the kills');
       for (const [name, note] of expected) expect(stored[name]).toHaveProperty('note', note);
     });
@@ -249,16 +236,12 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
       await place.down();
       writeFileSync(join(pair[0].authDir, 'during.json'), credential({ note: 'during the outage' }));
       unlinkSync(join(pair[1].authDir, 'c.json'));
-      await until('the outage is noticed', () => pair.every((each) => each.logged('store-unreachable')), 40_000);
+      await until('the outage is noticed', () => pair.every((each) => each.logged('store-unreachable')));
       const status = await runCommand(['status', '--workspace', pair[0].workspace], { ...place.environment, TOKENMIRROR_CUSTODY: 'off' });
       expect(status).toMatchObject({ exitCode: 1, stdout: expect.stringContaining('out of reach') });
       expect(existsSync(join(pair[0].authDir, 'c.json'))).toBe(true);
       await place.up();
-      await until(
-        'both came back',
-        () => existsSync(join(pair[1].authDir, 'during.json')) && !existsSync(join(pair[0].authDir, 'c.json')),
-        60_000,
-      );
+      await until('both came back', () => existsSync(join(pair[1].authDir, 'during.json')) && !existsSync(join(pair[0].authDir, 'c.json')));
       expect(pair.every((each) => each.isRunning)).toBe(true);
     });
 
@@ -274,7 +257,7 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
       waiting.launch();
       await until('it waits again', () => waiting.logged('store-unreachable'));
       await place.up();
-      await until('it is ready', () => waiting.logged('ready'), 40_000);
+      await until('it is ready', () => waiting.logged('ready'));
     });
 
     test('a network that goes silent is found out, and left for a new connection', async () => {
@@ -285,11 +268,11 @@ export function describeReplication(kind: StoreKind, { burst, kills }: Replicati
         await Promise.all([behind.start(), direct.start()]);
         proxy.goSilent();
         writeFileSync(join(behind.authDir, 'silent.json'), credential());
-        await until('the silence is noticed', () => behind.logged('store-unreachable'), 30_000);
+        await until('the silence is noticed', () => behind.logged('store-unreachable'));
         proxy.speak();
-        await until('it arrived all the same', () => existsSync(join(direct.authDir, 'silent.json')), 60_000);
+        await until('it arrived all the same', () => existsSync(join(direct.authDir, 'silent.json')));
         writeFileSync(join(direct.authDir, 'back.json'), credential());
-        await until('and the other way', () => existsSync(join(behind.authDir, 'back.json')), 60_000);
+        await until('and the other way', () => existsSync(join(behind.authDir, 'back.json')));
       } finally {
         await behind.kill();
         await proxy.close();

@@ -75,10 +75,10 @@ test('two daemons that read one queue into one ledger lose nothing and count not
     await send(10);
     await daemon.start();
     if (round !== 1) continue;
-    await until('all of it is there', async () => (await counted()) === sent, 30_000);
+    await until('all of it is there', async () => (await counted()) === sent);
     await cpa.end();
     await cpa.restart();
   }
-  await until('all of it is there', async () => (await counted()) === sent, 30_000);
+  await until('all of it is there', async () => (await counted()) === sent);
   expect(sent).toBe(160);
 });

@@ -27,7 +27,7 @@ export interface Clause {
 type Fields = Record<string, unknown>;
 
 /** How long the program has for what it does "at once", in ms; the worst reports are of 2 s. */
-const PATIENCE_MS = 4000;
+const PATIENCE_MS = 20_000;
 const HOUR_MS = 3_600_000;
 
 /** One CLIProxyAPI, not started, with a provider of its own. */
