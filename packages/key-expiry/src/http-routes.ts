@@ -320,7 +320,7 @@ export function keyRoutes(app: FastifyInstance, { registry, keeper, usage, now }
           type: 'object',
           additionalProperties: false,
           properties: {
-            email: { type: 'string', pattern: '^[^\\s@]+@[^\\s@]+$', maxLength: 256 },
+            email: { type: 'string', maxLength: 256 },
             plan: NOTE,
             plan_id: NOTE,
             note: NOTE,

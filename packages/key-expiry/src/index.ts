@@ -1,9 +1,12 @@
 export * from './api-key.js';
 export * from './key-registry.js';
+export type { Actor, AuditEntry, Page } from './audit-log.js';
 export { keyHash, type BoxSecret } from './key-box.js';
 export * from './quota.js';
 export { KEY_SCHEMA, type KeyTables } from './schema.js';
+export type { TargetState } from './sync-targets.js';
 export * from './term.js';
+export type { KeyUse, QuotaCrossing } from './use-count.js';
 export { readApiKeys } from './api-keys-call.js';
 export * from './key-keeper.js';
 export * from './key-plan.js';

@@ -1,6 +1,8 @@
 import { isOutage, messageOf, TokenmirrorError, type CancelTimer, type Clock, type Log } from '@tokenmirror/core';
-import type { Actor, KeyRegistry } from './key-registry.js';
+import type { Actor } from './audit-log.js';
+import type { KeyRegistry } from './key-registry.js';
 import { withoutKeys } from './api-key.js';
+import { isEmail, isOneLine } from './key-wish.js';
 import { describeQuota } from './quota.js';
 import type { WantedSource } from './wanted-source.js';
 import { describePlan, SETTLES_MS, type KeySync, type SyncOutcome } from './key-sync.js';
@@ -102,7 +104,7 @@ export class KeyKeeper {
   /** Tells whoever runs this that somebody asks for more, and leaves a line in the audit log. */
   async request(actor: Actor, email: string, note: string): Promise<void> {
     const { registry, clock, log, changed } = this.#parts;
-    if (!/^[^\s@]{1,64}@[^\s@]{1,190}$/.test(email) || /\p{Cc}/u.test(email + note))
+    if (!isEmail(email) || !isOneLine(note))
       throw new TokenmirrorError(
         'KEY_INVALID',
         'the request names no e-mail address, or cannot be passed on',
@@ -138,8 +140,8 @@ export class KeyKeeper {
       cancel();
       return { ...outcome, target: sync.target };
     });
-    await this.#lookAtTerms();
-    return Promise.all(outcomes);
+    const [known] = await Promise.all([Promise.all(outcomes), this.#lookAtTerms()]);
+    return known;
   }
 
   /** Each target goes at its own pace: one that does not answer keeps no other waiting. */

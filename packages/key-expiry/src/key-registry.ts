@@ -1,25 +1,17 @@
-import { randomBytes } from 'node:crypto';
-import type { Selectable, Transaction } from 'kysely';
 import { TokenmirrorError, type Clock } from '@tokenmirror/core';
 import type { Database } from '@tokenmirror/database';
-import {
-  checkKey,
-  generateKey,
-  generateSentinel,
-  isKeyId,
-  isSentinel,
-  isTemplate,
-  maskOf,
-  randomText,
-  stateOf,
-  type ApiKey,
-  type KeyState,
-} from './api-key.js';
-import { AuditLog, type Actor, type AuditEntry, type Page } from './audit-log.js';
-import { KeyBox, keyHash, type BoxSecret } from './key-box.js';
-import { windowEnd, windowStart, PERIODS, type Quota, type Use } from './quota.js';
-import type { KeyTables } from './schema.js';
+import { checkKey, generateKey, isSentinel, isTemplate, maskOf, randomText, stateOf, type ApiKey, type KeyState } from './api-key.js';
+import { AuditLog, type Actor, type Page } from './audit-log.js';
+import type { BoxSecret } from './key-box.js';
+import { changeOf, findRow, recordOf, recordsOf } from './key-rows.js';
+import { KeySecrets } from './key-secrets.js';
+import { checkedNote, checkedOwner, refusePast } from './key-wish.js';
+import type { Quota } from './quota.js';
+import { raiseRevision, revisionOf } from './revision.js';
+import type { Changes, KeyRow, KeyTables, Reader } from './schema.js';
+import { SyncTargets } from './sync-targets.js';
 import { endOf, type Term } from './term.js';
+import { countUses, type KeyUse, type QuotaCrossing } from './use-count.js';
 
 export interface RegistryParts {
   readonly database: Database<KeyTables>;
@@ -92,70 +84,26 @@ export interface Wanted {
   readonly unreadable: readonly string[];
 }
 
-/** One use of a key, by its clear text. */
-export interface KeyUse extends Use {
-  readonly key: string;
-  readonly at: number;
-}
-
-/** How far a key is into its quota, told once for each window. */
-export interface QuotaCrossing {
-  readonly record: ApiKey;
-  /** `0.8` or `1`. */
-  readonly part: number;
-}
-
-const HASH_SECRET = 'hash-secret';
-
-type Row = Selectable<KeyTables['tokenmirror_keys']>;
-type Changes = Transaction<KeyTables>;
-
-const EMAIL = /^[^\s@]{1,64}@[^\s@]{1,190}$/;
-/** Would act on a terminal, or break a line. */
-const CONTROL = /\p{Cc}/u;
-const LONGEST_NOTE = 1000;
-const WARNINGS = [0.8, 1];
-
 /** API keys with an owner, a term and a limit. Every change is one transaction with its line in the audit log, and raises the revision. */
 export class KeyRegistry {
   readonly #database: Database<KeyTables>;
   readonly #clock: Clock;
-  readonly #box: KeyBox;
-  readonly #hashSecret: Buffer;
-  readonly #sentinel: string;
+  readonly secrets: KeySecrets;
   readonly audit: AuditLog;
+  /** What was applied to each CLIProxyAPI. */
+  readonly targets: SyncTargets;
 
-  private constructor({ database, clock, secrets }: RegistryParts, own: ReadonlyMap<string, string>) {
+  private constructor({ database, clock }: RegistryParts, secrets: KeySecrets) {
     this.#database = database;
     this.#clock = clock;
-    this.#sentinel = own.get('sentinel') ?? '';
-    const fallback: BoxSecret = { id: 'own', secret: Buffer.from(own.get('box-secret') ?? '', 'base64') };
-    const [first = fallback, ...rest] = secrets;
-    this.#box = new KeyBox([first, ...rest, fallback]);
-    this.#hashSecret = this.#hashSecretIn(own.get(HASH_SECRET) ?? '');
+    this.secrets = secrets;
     this.audit = new AuditLog(database, clock);
+    this.targets = new SyncTargets(database, clock);
   }
 
-  /** The tables have to be there. Clear keys under an older secret are encrypted anew. @throws TokenmirrorError STORE_UNREACHABLE */
+  /** The tables have to be there. Clear keys under an older secret are encrypted anew. @throws TokenmirrorError STORE_UNREACHABLE, ENCRYPTION_KEY */
   static async open(parts: RegistryParts): Promise<KeyRegistry> {
-    const made = {
-      revision: '0',
-      sentinel: generateSentinel(),
-      [HASH_SECRET]: randomBytes(32).toString('base64'),
-      'box-secret': randomBytes(32).toString('base64'),
-    };
-    const rows = await parts.database.change(async (changes) => {
-      await changes
-        .insertInto('tokenmirror_key_meta')
-        .values(Object.entries(made).map(([name, value]) => ({ name, value })))
-        .onConflict((conflict) => conflict.column('name').doNothing())
-        .execute();
-      return changes.selectFrom('tokenmirror_key_meta').selectAll().execute();
-    });
-    const own = new Map(rows.map(({ name, value }) => [name, value]));
-    const registry = new KeyRegistry(parts, own);
-    await registry.#sealAnew(own.get(HASH_SECRET) ?? '');
-    return registry;
+    return new KeyRegistry(parts, await KeySecrets.open(parts.database, parts.secrets));
   }
 
   get description(): string {
@@ -167,33 +115,16 @@ export class KeyRegistry {
     return this.#database.isShared;
   }
 
-  hashOf(key: string): string {
-    return keyHash(key, this.#hashSecret);
-  }
-
-  /** Encrypts a name that has to be told again, bound to its row. */
-  seal(name: string, row: string): string {
-    return this.#box.seal(name, row);
-  }
-
-  /** `undefined` for what none of the secrets opens. */
-  unseal(sealed: string, row: string): string | undefined {
-    return this.#box.open(sealed, row);
-  }
-
   /** Rises with every change that the sync should see. */
-  async revision(): Promise<number> {
-    const row = await this.#database.read((db) =>
-      db.selectFrom('tokenmirror_key_meta').select('value').where('name', '=', 'revision').executeTakeFirst(),
-    );
-    return Number(row?.value ?? 0);
+  revision(): Promise<number> {
+    return this.#database.read(revisionOf);
   }
 
   /** Every key, deleted ones included, by its hash. */
   async byHash(): Promise<ReadonlyMap<string, ApiKey>> {
     return this.#database.read(async (db) => {
       const rows = await db.selectFrom('tokenmirror_keys').selectAll().execute();
-      const records = await this.#recordsOf(db, rows);
+      const records = await recordsOf(db, rows, this.#clock.now());
       return new Map(records.map((record, n) => [rows[n]?.hash ?? '', record]));
     });
   }
@@ -221,7 +152,7 @@ export class KeyRegistry {
 
   /** By id, by the key in clear, or by a mask that only one key has. @throws TokenmirrorError KEY_UNKNOWN */
   get(reference: string): Promise<ApiKey> {
-    return this.#database.read(async (db) => this.#recordOf(db, await this.#find(db, reference)));
+    return this.#database.read(async (db) => recordOf(db, await this.#find(db, reference), this.#clock.now()));
   }
 
   list({ filter = 'all', owner, label, offset = 0, limit = Infinity }: Query = {}): Promise<Page<ApiKey>> {
@@ -235,7 +166,7 @@ export class KeyRegistry {
         .orderBy('created_at')
         .orderBy('id')
         .execute();
-      const records = await this.#recordsOf(db, rows);
+      const records = await recordsOf(db, rows, this.#clock.now());
       const matching = records.filter(
         (record) => isIn(filter, stateOf(record, now)) && (label === undefined || record.labels.includes(label)),
       );
@@ -282,7 +213,7 @@ export class KeyRegistry {
       this.#change(async (changes) => {
         const now = this.#clock.now();
         const row = await this.#find(changes, reference);
-        const old = await this.#recordOf(changes, row);
+        const old = await recordOf(changes, row, this.#clock.now());
         const state = stateOf(old, now);
         if (state !== 'valid' || old.replacedBy !== null)
           throw new TokenmirrorError(
@@ -322,7 +253,7 @@ export class KeyRegistry {
         const known = new Set((await changes.selectFrom('tokenmirror_keys').select('hash').execute()).map(({ hash }) => hash));
         const adopted: ApiKey[] = [];
         for (const key of new Set(keys)) {
-          if (known.has(this.hashOf(key)) || key === '' || isTemplate(key) || isSentinel(key)) continue;
+          if (known.has(this.secrets.hashOf(key)) || key === '' || isTemplate(key) || isSentinel(key)) continue;
           adopted.push(await this.#insert(changes, actor, 'adopt', { ...wish, owner, key, expiresAt }));
         }
         return adopted;
@@ -341,7 +272,7 @@ export class KeyRegistry {
         for (const { expiresAt, ...wish } of keys) {
           try {
             checkKey(wish.key);
-            if (deleted.has(this.hashOf(wish.key)))
+            if (deleted.has(this.secrets.hashOf(wish.key)))
               throw new TokenmirrorError('KEY_REFUSED', 'this key was deleted here', 'Add it by itself if it is to come back.');
             imported.push(await this.#insert(changes, actor, 'import', { ...wish, owner: checkedOwner(wish.owner), expiresAt }));
           } catch (error) {
@@ -356,7 +287,7 @@ export class KeyRegistry {
 
   /** Makes every daemon look at its CLIProxyAPIs. Returns the revision that they come to. */
   async nudge(): Promise<number> {
-    await this.#database.change((changes) => this.#raise(changes));
+    await this.#database.change((changes) => raiseRevision(changes, this.isShared));
     return this.revision();
   }
 
@@ -364,26 +295,33 @@ export class KeyRegistry {
   async inClear(): Promise<readonly (ApiKey & { readonly key: string | undefined })[]> {
     return this.#database.read(async (db) => {
       const rows = await db.selectFrom('tokenmirror_keys').selectAll().where('status', '<>', 'deleted').orderBy('created_at').execute();
-      const records = await this.#recordsOf(db, rows);
-      return records.map((record, n) => ({ ...record, key: this.#open(rows[n]) }));
+      const records = await recordsOf(db, rows, this.#clock.now());
+      return records.map((record, n) => ({ ...record, key: this.secrets.unseal(rows[n]?.sealed, record.id) }));
     });
   }
 
   async wanted(): Promise<Wanted> {
     const now = this.#clock.now();
     return this.#database.read(async (db) => {
-      const revision = await db.selectFrom('tokenmirror_key_meta').select('value').where('name', '=', 'revision').executeTakeFirst();
+      const revision = await revisionOf(db);
       const rows = await db.selectFrom('tokenmirror_keys').selectAll().orderBy('created_at').orderBy('id').execute();
-      const records = await this.#recordsOf(db, rows);
+      const records = await recordsOf(db, rows, this.#clock.now());
       const keys = records.map((record, n): KnownKey => {
         const isWanted = stateOf(record, now) === 'valid';
         const { id, mask, expiresAt } = record;
-        return { id, hash: rows[n]?.hash ?? '', mask, isWanted, expiresAt, key: isWanted ? this.#open(rows[n]) : undefined };
+        return {
+          id,
+          hash: rows[n]?.hash ?? '',
+          mask,
+          isWanted,
+          expiresAt,
+          key: isWanted ? this.secrets.unseal(rows[n]?.sealed, record.id) : undefined,
+        };
       });
       const changes = records.map((record) => changeOf(record, now)).filter((at): at is number => at !== undefined);
       return {
-        revision: Number(revision?.value ?? 0),
-        sentinel: this.#sentinel,
+        revision,
+        sentinel: this.secrets.sentinel,
         keys,
         changesAt: changes.length === 0 ? undefined : Math.min(...changes),
         unreadable: keys.filter(({ isWanted, key }) => isWanted && key === undefined).map(({ id }) => id),
@@ -400,7 +338,7 @@ export class KeyRegistry {
         .where('quota', 'is not', null)
         .where('status', '=', 'active')
         .execute();
-      const records = await this.#recordsOf(db, rows);
+      const records = await recordsOf(db, rows, this.#clock.now());
       return records.filter(
         (key): key is ApiKey & { quota: Quota } => key.quota !== null && key.used[key.quota.unit] >= key.quota.limit * part,
       );
@@ -418,106 +356,29 @@ export class KeyRegistry {
         .where('replaced_by', 'is', null)
         .orderBy('expires_at')
         .execute();
-      const records = await this.#recordsOf(db, rows);
+      const records = await recordsOf(db, rows, this.#clock.now());
       return records.filter((key): key is ApiKey & { expiresAt: number } => stateOf(key, now) === 'valid');
     });
   }
 
-  /** What of each key was used; unknown keys are left out. Returns who came to 80 or 100 % of a quota by it. */
-  use(uses: readonly KeyUse[]): Promise<readonly QuotaCrossing[]> {
-    return this.#database.change((changes) => this.useWithin(changes, uses));
-  }
-
-  /** The same, as a part of somebody else's transaction in the same database. */
-  async useWithin(changes: Changes, uses: readonly KeyUse[]): Promise<readonly QuotaCrossing[]> {
-    const crossings: QuotaCrossing[] = [];
-    const now = this.#clock.now();
-    // Whoever changes keys holds this row: so two replicas count one after the other, and nobody waits for the other.
-    if (this.isShared)
-      await changes.selectFrom('tokenmirror_key_meta').select('value').where('name', '=', 'revision').forUpdate().execute();
-    const byHash = new Map<string, KeyUse[]>();
-    const hashes = new Map([...new Set(uses.map(({ key }) => key))].map((key) => [key, this.hashOf(key)]));
-    for (const use of uses) {
-      const hash = hashes.get(use.key) ?? '';
-      const same = byHash.get(hash);
-      if (same === undefined) byHash.set(hash, [use]);
-      else same.push(use);
-    }
-    if (byHash.size === 0) return crossings;
-    const rows = await changes
-      .selectFrom('tokenmirror_keys')
-      .selectAll()
-      .where('hash', 'in', [...byHash.keys()])
-      .orderBy('id')
-      .execute();
-    for (const row of rows) {
-      const before = await this.#recordOf(changes, row);
-      const ours = byHash.get(row.hash) ?? [];
-      for (const period of PERIODS) await addUse(changes, row.id, period, ours, now);
-      const last = Math.min(now, latestOf(ours));
-      if (last > (row.last_used_at ?? 0))
-        await changes.updateTable('tokenmirror_keys').set({ last_used_at: last }).where('id', '=', row.id).execute();
-      const record = await this.#recordOf(changes, { ...row, last_used_at: last });
-      const { quota } = record;
-      if (quota === null) continue;
-      const [from, to] = [before, record].map(({ used }) => used[quota.unit] / quota.limit);
-      const part = WARNINGS.findLast((each) => (from ?? 0) < each && (to ?? 0) >= each);
-      if (part === undefined) continue;
-      crossings.push({ record, part });
-      if (part === 1) await this.#raise(changes);
-    }
-    return crossings;
-  }
-
-  /** What was applied to a target last; ids of keys. */
-  async applied(target: string): Promise<readonly string[]> {
-    const row = await this.#database.read((db) =>
-      db.selectFrom('tokenmirror_key_targets').select('applied').where('target', '=', target).executeTakeFirst(),
-    );
-    return row === undefined ? [] : (JSON.parse(row.applied) as string[]);
-  }
-
-  /** Forgets targets of a replica that it does not serve any more. */
-  async keepTargets(replica: string, targets: readonly string[]): Promise<void> {
-    const gone = (await this.targets()).filter(({ target }) => target.startsWith(`${replica} `) && !targets.includes(target));
-    for (const { target } of gone)
-      await this.#database.change((changes) => changes.deleteFrom('tokenmirror_key_targets').where('target', '=', target).execute());
-  }
-
-  async noteApplied(target: string, { applied, revision, problem }: TargetState): Promise<void> {
-    const values = { applied: JSON.stringify(applied), revision, at: this.#clock.now(), problem: problem ?? null };
-    await this.#database.change((changes) =>
-      changes
-        .insertInto('tokenmirror_key_targets')
-        .values({ target, ...values })
-        .onConflict((conflict) => conflict.column('target').doUpdateSet(values))
-        .execute(),
-    );
-  }
-
-  async targets(): Promise<readonly (TargetState & { readonly target: string; readonly at: number })[]> {
-    const rows = await this.#database.read((db) => db.selectFrom('tokenmirror_key_targets').selectAll().orderBy('target').execute());
-    return rows.map(({ target, applied, revision, at, problem }) => ({
-      target,
-      applied: JSON.parse(applied) as string[],
-      revision,
-      at,
-      problem: problem ?? undefined,
-    }));
+  /** Counts what of each key was used, as a part of somebody else's transaction in the same database. */
+  countWithin(changes: Changes, uses: readonly KeyUse[]): Promise<readonly QuotaCrossing[]> {
+    const { isShared, secrets } = this;
+    return countUses(changes, { now: this.#clock.now(), isShared, hashOf: (key) => secrets.hashOf(key) }, uses);
   }
 
   async close(): Promise<void> {
     await this.#database.close();
   }
 
-  #update(actor: Actor, action: string, reference: string, change: (row: Row) => Partial<Omit<Row, 'id' | 'hash'>>): Promise<ApiKey> {
+  #update(actor: Actor, action: string, reference: string, change: (row: KeyRow) => Partial<Omit<KeyRow, 'id' | 'hash'>>): Promise<ApiKey> {
     const work = (): Promise<ApiKey> =>
       this.#change(async (changes) => {
         const row = await this.#find(changes, reference);
         const values = change(row);
-        if (Object.keys(values).length === 0) return this.#recordOf(changes, row);
+        if (Object.keys(values).length === 0) return recordOf(changes, row, this.#clock.now());
         await changes.updateTable('tokenmirror_keys').set(values).where('id', '=', row.id).execute();
-        const record = await this.#recordOf(changes, { ...row, ...values });
+        const record = await recordOf(changes, { ...row, ...values }, this.#clock.now());
         await this.audit.write(changes, actor, action, record, describeChange(values));
         return record;
       });
@@ -527,23 +388,13 @@ export class KeyRegistry {
   /** The update of the revision comes first: it makes changes of other processes wait. */
   #change<R>(work: (changes: Changes) => Promise<R>): Promise<R> {
     return this.#database.change(async (changes) => {
-      await this.#raise(changes);
+      await raiseRevision(changes, this.isShared);
       return work(changes);
     });
   }
 
-  async #raise(changes: Changes): Promise<void> {
-    const { value } = await changes
-      .selectFrom('tokenmirror_key_meta')
-      .select('value')
-      .where('name', '=', 'revision')
-      .$if(this.isShared, (query) => query.forUpdate())
-      .executeTakeFirstOrThrow();
-    await changes
-      .updateTable('tokenmirror_key_meta')
-      .set({ value: String(Number(value) + 1) })
-      .where('name', '=', 'revision')
-      .execute();
+  #find(db: Reader, reference: string): Promise<KeyRow> {
+    return findRow(db, reference, (key) => this.secrets.hashOf(key));
   }
 
   async #insert(
@@ -553,16 +404,16 @@ export class KeyRegistry {
     wish: Omit<NewKey, 'term' | 'status'> & { readonly key: string; readonly expiresAt: number | null; readonly status?: string },
   ): Promise<ApiKey> {
     const { key, owner, expiresAt, note = '', labels = [], quota = null, status = 'active' } = wish;
-    const hash = this.hashOf(key);
+    const hash = this.secrets.hashOf(key);
     const before = await changes.selectFrom('tokenmirror_keys').selectAll().where('hash', '=', hash).executeTakeFirst();
     if (before !== undefined && before.status !== 'deleted')
       throw new TokenmirrorError('KEY_REFUSED', `this key is registered already, as ${before.id}`, 'Extend or enable that one.');
     const id = before?.id ?? `key_${randomText(10).toLowerCase()}`;
-    const row: Row = {
+    const row: KeyRow = {
       id,
       hash,
       mask: maskOf(key),
-      sealed: this.#box.seal(key, id),
+      sealed: this.secrets.seal(key, id),
       owner,
       status,
       expires_at: expiresAt,
@@ -576,177 +427,18 @@ export class KeyRegistry {
     };
     if (before === undefined) await changes.insertInto('tokenmirror_keys').values(row).execute();
     else await changes.updateTable('tokenmirror_keys').set(row).where('id', '=', id).execute();
-    const record = await this.#recordOf(changes, row);
+    const record = await recordOf(changes, row, this.#clock.now());
     const end = expiresAt === null ? 'never expires' : `until ${new Date(expiresAt).toISOString()}`;
     await this.audit.write(changes, actor, action, record, `${owner === '' ? 'no owner' : owner}, ${end}`);
     return record;
   }
-
-  async #find(db: Reader, reference: string): Promise<Row> {
-    const written = reference.trim();
-    const all = db.selectFrom('tokenmirror_keys').selectAll().where('status', '<>', 'deleted');
-    const found =
-      (await all.where('id', '=', written).executeTakeFirst()) ??
-      (await all.where('hash', '=', this.hashOf(written)).executeTakeFirst()) ??
-      (await onlyOne(all.where('mask', '=', written).limit(2).execute()));
-    if (found !== undefined) return found;
-    throw new TokenmirrorError(
-      'KEY_UNKNOWN',
-      `no API key is registered as ${isKeyId(written) ? written : maskOf(written)}`,
-      'See `tokenmirror keys list` for the ids.',
-    );
-  }
-
-  async #recordOf(db: Reader, row: Row): Promise<ApiKey> {
-    const [record] = await this.#recordsOf(db, [row]);
-    if (record === undefined) throw new Error('a row without a record');
-    return record;
-  }
-
-  async #recordsOf(db: Reader, rows: readonly Row[]): Promise<ApiKey[]> {
-    const now = this.#clock.now();
-    const ids = rows.filter(({ quota }) => quota !== null).map(({ id }) => id);
-    const uses = ids.length === 0 ? [] : await db.selectFrom('tokenmirror_key_use').selectAll().where('key_id', 'in', ids).execute();
-    const useOf = new Map(uses.map((use) => [`${use.key_id} ${use.period} ${String(use.window_start)}`, use]));
-    return rows.map((row): ApiKey => {
-      const quota = row.quota === null ? null : (JSON.parse(row.quota) as Quota);
-      const use = quota === null ? undefined : useOf.get(`${row.id} ${quota.per} ${String(windowStart(quota.per, now))}`);
-      return {
-        id: row.id,
-        mask: row.mask,
-        owner: row.owner,
-        status: row.status as ApiKey['status'],
-        expiresAt: row.expires_at,
-        note: row.note,
-        labels: JSON.parse(row.labels) as string[],
-        quota,
-        createdAt: row.created_at,
-        createdBy: row.created_by,
-        lastUsedAt: row.last_used_at,
-        replacedBy: row.replaced_by,
-        used: { requests: use?.requests ?? 0, tokens: use?.tokens ?? 0 },
-      };
-    });
-  }
-
-  #open(row: Row | undefined): string | undefined {
-    return row?.sealed === null || row === undefined ? undefined : this.#box.open(row.sealed, row.id);
-  }
-
-  /** By itself until it is sealed at the first start: with it a hash can be tried out. @throws TokenmirrorError ENCRYPTION_KEY */
-  #hashSecretIn(written: string): Buffer {
-    const text = written.includes(':') ? this.#box.open(written, HASH_SECRET) : written;
-    if (text !== undefined) return Buffer.from(text, 'base64');
-    throw new TokenmirrorError(
-      'ENCRYPTION_KEY',
-      `the registry of keys in ${this.#database.description} was written with another secret`,
-      'Give the encryption key with which it was made, or restore the .secret file beside the database.',
-    );
-  }
-
-  async #sealAnew(hashSecret: string): Promise<void> {
-    await this.#database.change(async (changes) => {
-      if (!this.#box.isCurrent(hashSecret))
-        await changes
-          .updateTable('tokenmirror_key_meta')
-          .set({ value: this.#box.seal(this.#hashSecret.toString('base64'), HASH_SECRET) })
-          .where('name', '=', HASH_SECRET)
-          .where('value', '=', hashSecret)
-          .execute();
-      const rows = await changes.selectFrom('tokenmirror_keys').selectAll().where('sealed', 'is not', null).execute();
-      for (const row of rows) {
-        const key = row.sealed === null || this.#box.isCurrent(row.sealed) ? undefined : this.#open(row);
-        if (key === undefined) continue;
-        await changes
-          .updateTable('tokenmirror_keys')
-          .set({ sealed: this.#box.seal(key, row.id) })
-          .where('id', '=', row.id)
-          .where('sealed', '=', row.sealed)
-          .execute();
-      }
-    });
-  }
-}
-
-export interface TargetState {
-  readonly applied: readonly string[];
-  readonly revision: number;
-  readonly problem: string | undefined;
-}
-
-export type { Actor, AuditEntry, Page };
-
-type Reader = Pick<Changes, 'selectFrom'>;
-
-async function onlyOne<T>(found: Promise<readonly T[]>): Promise<T | undefined> {
-  const rows = await found;
-  return rows.length === 1 ? rows[0] : undefined;
-}
-
-async function addUse(changes: Changes, id: string, period: (typeof PERIODS)[number], uses: readonly KeyUse[], now: number): Promise<void> {
-  // A clock that was ahead once leaves no window that never comes.
-  const latest = windowStart(period, Math.min(now, latestOf(uses)));
-  const inWindow = uses.filter(({ at }) => windowStart(period, Math.min(now, at)) === latest);
-  const sum = (pick: (use: KeyUse) => number): number => inWindow.reduce((total, use) => total + pick(use), 0);
-  const added = { requests: sum(({ requests }) => requests), tokens: sum(({ tokens }) => tokens) };
-  const before = await changes
-    .selectFrom('tokenmirror_key_use')
-    .selectAll()
-    .where('key_id', '=', id)
-    .where('period', '=', period)
-    .executeTakeFirst();
-  if (before !== undefined && before.window_start > latest && before.window_start <= windowStart(period, now)) return;
-  const isSame = before?.window_start === latest;
-  const values = {
-    window_start: latest,
-    requests: added.requests + (isSame ? before.requests : 0),
-    tokens: added.tokens + (isSame ? before.tokens : 0),
-  };
-  await changes
-    .insertInto('tokenmirror_key_use')
-    .values({ key_id: id, period, ...values })
-    .onConflict((conflict) => conflict.columns(['key_id', 'period']).doUpdateSet(values))
-    .execute();
-}
-
-function latestOf(uses: readonly KeyUse[]): number {
-  return uses.reduce((latest, { at }) => Math.max(latest, at), -Infinity);
-}
-
-/** When a key becomes valid, or is not any more, by itself. */
-function changeOf(record: ApiKey, now: number): number | undefined {
-  const state = stateOf(record, now);
-  if (state === 'valid') return record.expiresAt ?? undefined;
-  if (state !== 'exhausted' || record.quota === null) return undefined;
-  const end = windowEnd(record.quota.per, now);
-  return end === undefined ? (record.expiresAt ?? undefined) : Math.min(end, record.expiresAt ?? Infinity);
 }
 
 function isIn(filter: Filter, state: KeyState): boolean {
   return filter === 'all' ? state !== 'deleted' : filter === 'active' ? state === 'valid' : filter === state;
 }
 
-function checkedOwner(owner: string): string {
-  const written = owner.trim().toLowerCase();
-  if (written === '' || (EMAIL.test(written) && !CONTROL.test(written))) return written;
-  throw new TokenmirrorError('KEY_INVALID', 'the owner is no e-mail address', 'Write it as name@example.com.');
-}
-
-function checkedNote(note: string): string {
-  if (note.length <= LONGEST_NOTE && !CONTROL.test(note)) return note;
-  throw new TokenmirrorError(
-    'KEY_INVALID',
-    'the note, or a label, cannot be used',
-    `Write one line of at most ${String(LONGEST_NOTE)} characters.`,
-  );
-}
-
-function refusePast(at: number | null, now: number): void {
-  if (at !== null && at <= now)
-    throw new TokenmirrorError('KEY_INVALID', 'the term ends in the past', 'Give a later instant; to end a key now, disable it.');
-}
-
-function describeChange({ status, expires_at: expiresAt, ...rest }: Partial<Row>): string {
+function describeChange({ status, expires_at: expiresAt, ...rest }: Partial<KeyRow>): string {
   const words = [
     ...(status === undefined ? [] : [status]),
     ...(expiresAt === undefined ? [] : [expiresAt === null ? 'never expires' : `until ${new Date(expiresAt).toISOString()}`]),

@@ -80,7 +80,7 @@ export class KeySync {
           ? { applied: [], revision: await registry.revision(), problem: undefined }
           : { applied: await this.#applied(), revision: -1, problem: outcome.status === 'failed' ? outcome.reason : undefined };
     const said = JSON.stringify(state);
-    if ((said !== this.#noted || outcome.status === 'failed') && (await isNoted(registry.noteApplied(target, state)))) this.#noted = said;
+    if ((said !== this.#noted || outcome.status === 'failed') && (await isNoted(registry.targets.note(target, state)))) this.#noted = said;
     return outcome;
   }
 
@@ -118,13 +118,13 @@ export class KeySync {
 
   /** Only for what is told: without the registry nobody knows. */
   #applied(): Promise<readonly string[]> {
-    return this.#parts.registry.applied(this.#parts.target).catch(() => []);
+    return this.#parts.registry.targets.applied(this.#parts.target).catch(() => []);
   }
 
   async #planOf({ keys, sentinel }: Wanted, current: readonly string[]): Promise<KeyPlan> {
     const { registry } = this.#parts;
     const applied = await this.#applied();
-    return planKeys({ known: keys, current, applied, sentinel, hashOf: (key) => registry.hashOf(key) });
+    return planKeys({ known: keys, current, applied, sentinel, hashOf: (key) => registry.secrets.hashOf(key) });
   }
 
   /** Adds before it removes, so that the list is never empty. A failure inside CLIProxyAPI may come after the change. */

@@ -1,4 +1,4 @@
-import type { ColumnType, Kysely } from 'kysely';
+import type { ColumnType, Kysely, Selectable, Transaction } from 'kysely';
 import type { Schema } from '@tokenmirror/database';
 
 /** Times are ms since the epoch; labels, quota and lists are JSON. */
@@ -37,6 +37,11 @@ export interface KeyTables {
   tokenmirror_key_targets: { target: string; applied: string; revision: number; at: number; problem: string | null };
   tokenmirror_key_meta: { name: string; value: string };
 }
+
+export type KeyRow = Selectable<KeyTables['tokenmirror_keys']>;
+export type Changes = Transaction<KeyTables>;
+/** Also good for a transaction. */
+export type Reader = Pick<Changes, 'selectFrom'>;
 
 export const KEY_SCHEMA: Schema = { name: 'tokenmirror_keys', steps: { '001-registry': registry } };
 

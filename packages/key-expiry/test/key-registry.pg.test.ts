@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/g
 import type { Clock } from '@tokenmirror/core';
 import { cleanTemporaryDirectories, createSchema } from '@tokenmirror/testkit';
 import { parseQuota, parseTerm, type KeyRegistry } from '../src/index.js';
-import { openRegistry, REGISTRY_PLACES, type RegistryPlace } from './registry-places.js';
+import { countUse, openRegistry, REGISTRY_PLACES, type RegistryPlace } from './registry-places.js';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -95,7 +95,7 @@ describe.each(['embedded', 'postgres'] as const)('a registry in %s', (kind) => {
 
   test('counts the use of a quota, ends the key when it is used up, warns at 80 and 100 %, and begins anew on time', async () => {
     const { key, record } = await add({ quota: parseQuota('10 requests per hour'), term: { kind: 'never' } });
-    const use = (requests: number, at = now) => registry.use([{ key, at, requests, tokens: 100 }]);
+    const use = (requests: number, at = now) => countUse(registry, { key, at, requests, tokens: 100 });
     expect(await use(7)).toEqual([]);
     expect(await use(1)).toMatchObject([{ part: 0.8, record: { id: record.id } }]);
     const before = await registry.revision();
@@ -167,7 +167,7 @@ describe.each(['embedded', 'postgres'] as const)('a registry in %s', (kind) => {
   test('counts what two replicas report at once, all of it', async () => {
     const { key, record } = await add({ quota: parseQuota('1000 requests per hour') });
     const other = await openRegistry(place.place, clock);
-    const uses = Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? registry : other).use([{ key, at: now, requests: 1, tokens: 1 }]));
+    const uses = Array.from({ length: 40 }, (_, n) => countUse(n % 2 === 0 ? registry : other, { key, at: now, requests: 1, tokens: 1 }));
     await Promise.all([...uses, registry.describe('test', record.id, { note: 'meanwhile' })]);
     expect((await registry.get(record.id)).used).toEqual({ requests: 40, tokens: 40 });
     await other.close();
@@ -176,9 +176,9 @@ describe.each(['embedded', 'postgres'] as const)('a registry in %s', (kind) => {
   test('a clock that was ahead once does not end counting', async () => {
     const { key, record } = await add({ quota: parseQuota('10 requests per day') });
     now += 3 * DAY;
-    await registry.use([{ key, at: now, requests: 5, tokens: 0 }]);
+    await countUse(registry, { key, at: now, requests: 5, tokens: 0 });
     now -= 3 * DAY;
-    await registry.use([{ key, at: now, requests: 2, tokens: 0 }]);
+    await countUse(registry, { key, at: now, requests: 2, tokens: 0 });
     expect((await registry.get(record.id)).used.requests).toBe(2);
   });
 
@@ -211,7 +211,7 @@ describe.each(['embedded', 'postgres'] as const)('a registry in %s', (kind) => {
   test('two processes that come upon a new database at once make it once', async () => {
     const fresh = await REGISTRY_PLACES[kind]();
     const both = await Promise.all([openRegistry(fresh.place, clock), openRegistry(fresh.place, clock)]);
-    expect(both[0].hashOf('same')).toBe(both[1].hashOf('same'));
+    expect(both[0].secrets.hashOf('same')).toBe(both[1].secrets.hashOf('same'));
     for (const each of both) await each.close();
     await fresh.destroy();
   });
@@ -244,9 +244,9 @@ test('after the first start the rights that the documentation names are enough',
   await created.query(grants.replaceAll('public.', `${created.schema}.`).replaceAll('tokenmirror_user', role));
   const registry = await openRegistry(place(role, 'of-tests'), clock);
   const { key, record } = await registry.add('cli:me', { owner: '', term: { kind: 'never' } });
-  await registry.use([{ key, at: now, requests: 1, tokens: 1 }]);
+  await countUse(registry, { key, at: now, requests: 1, tokens: 1 });
   await registry.delete('cli:me', record.id);
-  await registry.noteApplied('here', { applied: [], revision: 1, problem: undefined });
+  await registry.targets.note('here', { applied: [], revision: 1, problem: undefined });
   await registry.close();
   await created.query(`DROP OWNED BY ${role}; DROP ROLE ${role}`);
   await created.destroy();

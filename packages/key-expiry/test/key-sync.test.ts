@@ -14,7 +14,7 @@ import {
   type Flavour,
 } from '@tokenmirror/testkit';
 import { isSentinel, KeyKeeper, KeySync, WantedSource, type KeyRegistry } from '../src/index.js';
-import { openRegistry, REGISTRY_PLACES } from './registry-places.js';
+import { countUse, openRegistry, REGISTRY_PLACES } from './registry-places.js';
 
 /** A change of the file's rights makes CLIProxyAPI read it again. */
 const CONFIG_SETTLES_MS = 1000;
@@ -179,12 +179,12 @@ test('a CLIProxyAPI that is down for a while gets its keys when it is back, also
   const { key } = await add();
   await cpa.end();
   expect(await sync.run()).toMatchObject({ status: 'failed', refusal: { kind: 'unreachable' } });
-  expect((await registry.targets())[0]?.problem).toMatch(/does not answer/);
+  expect((await registry.targets.list())[0]?.problem).toMatch(/does not answer/);
   await cpa.restart();
   const afterCrash = new KeySync({ registry, wanted: new WantedSource(registry, clock), client, clock, target: 'here' });
   expect((await afterCrash.run()).status).toBe('synced');
   expect(await models(key)).toBe(200);
-  expect((await registry.targets())[0]).toMatchObject({ problem: undefined, revision: await registry.revision() });
+  expect((await registry.targets.list())[0]).toMatchObject({ problem: undefined, revision: await registry.revision() });
 });
 
 test('a wrong management key is tried once, however often the sync runs', async () => {
@@ -226,7 +226,7 @@ test('a quota that is used up closes the key, and its next window opens it', asy
   keep();
   const { key } = await registry.add('test', { owner: '', term: NEVER, quota: { unit: 'requests', limit: 2, per: 'hour' } });
   await until('it is let in', isLetIn(key));
-  await registry.use([{ key, at: clock.now(), requests: 2, tokens: 0 }]);
+  await countUse(registry, { key, at: clock.now(), requests: 2, tokens: 0 });
   await until('it is kept out', isKeptOut(key));
   ahead = 3_600_000;
   await until('it is let in again', isLetIn(key));
@@ -252,6 +252,17 @@ test('a key ends in time although the database of the registry is out of reach',
   await until('it is let in', isLetIn(key));
   await registry.close();
   await until('it is kept out', isKeptOut(key));
+  registry = await openRegistry((await REGISTRY_PLACES.embedded()).place, clock);
+});
+
+test('who asks for a sync while the registry is out of reach is told so', async () => {
+  await start();
+  const keeper = keep();
+  const { key } = await add({ kind: 'never' });
+  await until('it is let in', isLetIn(key));
+  await registry.close();
+  await expect(keeper.syncNow()).rejects.toThrow();
+  await until('and it is reported', () => keeper.report.problem !== undefined);
   registry = await openRegistry((await REGISTRY_PLACES.embedded()).place, clock);
 });
 

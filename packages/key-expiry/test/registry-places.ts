@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Clock } from '@tokenmirror/core';
 import { Database, type DatabasePlace } from '@tokenmirror/database';
 import { createSchema, temporaryDirectory } from '@tokenmirror/testkit';
-import { KEY_SCHEMA, KeyRegistry, type BoxSecret, type KeyTables } from '../src/index.js';
+import { KEY_SCHEMA, KeyRegistry, type BoxSecret, type KeyTables, type KeyUse, type QuotaCrossing } from '../src/index.js';
 
 export interface RegistryPlace {
   readonly place: DatabasePlace;
@@ -47,6 +47,18 @@ async function dumpOf(place: DatabasePlace): Promise<string> {
   return JSON.stringify(rows);
 }
 
+const databases = new WeakMap<KeyRegistry, Database<KeyTables>>();
+
 export async function openRegistry(place: DatabasePlace, clock: Clock, secrets: readonly BoxSecret[] = []): Promise<KeyRegistry> {
-  return KeyRegistry.open({ database: await Database.open<KeyTables>(place, KEY_SCHEMA), clock, secrets });
+  const database = await Database.open<KeyTables>(place, KEY_SCHEMA);
+  const registry = await KeyRegistry.open({ database, clock, secrets });
+  databases.set(registry, database);
+  return registry;
+}
+
+/** What the ledger does of a registry's database when usage arrives. */
+export function countUse(registry: KeyRegistry, use: KeyUse): Promise<readonly QuotaCrossing[]> {
+  const database = databases.get(registry);
+  if (database === undefined) throw new Error('not a registry of openRegistry');
+  return database.change((changes) => registry.countWithin(changes, [use]));
 }

@@ -49,7 +49,8 @@ interface BotCommand {
   readonly answer: (request: Request, parts: CommandParts) => Promise<Reply>;
 }
 
-const EMAIL = /^[^\s@]+@[^\s@]+\.[^\s@]+$/;
+/** Stricter than what an owner may be: a pass phrase with an @ in it is a key. */
+const ADDRESS = /^[^\s@]+@[^\s@]+\.[^\s@]+$/;
 const PAGE = 20;
 const DEFAULT_SINCE = '24h';
 
@@ -111,11 +112,11 @@ export function carriesKey(text: string): boolean {
   const [command = '', first = ''] = text.split(/\s+/);
   const takesKey = /^\/(key_(extend|disable|enable|delete)|usage_key)(@|$)/.test(command);
   if (takesKey) return first !== '' && !isKeyId(first) && !first.includes('…');
-  return /^\/key_add(@|$)/.test(command) && first !== '' && !EMAIL.test(first);
+  return /^\/key_add(@|$)/.test(command) && first !== '' && !ADDRESS.test(first);
 }
 
 async function keyAdd({ actor, words, isPrivate }: Request, parts: CommandParts): Promise<Reply> {
-  const isMade = EMAIL.test(word(words, 0));
+  const isMade = ADDRESS.test(word(words, 0));
   const [email, term, ...note] = isMade ? words : words.slice(1);
   if (isMade && !isPrivate)
     throw new TokenmirrorError('KEY_REFUSED', 'a new key would be shown to everybody here', 'Ask for it in a private chat.');

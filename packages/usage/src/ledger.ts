@@ -93,7 +93,7 @@ export class Ledger {
       const rows = added.map((event) => this.#rowOf(origin, event));
       await addUp(changes, 'tokenmirror_usage_hours', rows, HOUR_MS);
       await addUp(changes, 'tokenmirror_usage_days', rows, DAY_MS);
-      const crossings = await registry.useWithin(changes, added.map(useOf));
+      const crossings = await registry.countWithin(changes, added.map(useOf));
       return { added: added.length, crossings };
     });
   }
@@ -136,7 +136,7 @@ export class Ledger {
         .execute(),
       await db.selectFrom('tokenmirror_usage_names').selectAll().where('sealed', 'is not', null).execute(),
     ]);
-    const clear = new Map(names.map(({ hash, sealed }) => [hash, sealed === null ? undefined : registry.unseal(sealed, hash)]));
+    const clear = new Map(names.map(({ hash, sealed }) => [hash, registry.secrets.unseal(sealed, hash)]));
     return rows.flatMap((row): UsageEvent[] => {
       const [apiKey, account] = [clear.get(row.key_hash), clear.get(row.account_hash)];
       if (without.has(row.id) || apiKey === undefined || account === undefined) return [];
@@ -151,7 +151,7 @@ export class Ledger {
     const names = new Map(rows.map((row) => [row.hash, row]));
     const clear = (hash: string): string => {
       const found = names.get(hash);
-      return (found?.sealed == null ? undefined : registry.unseal(found.sealed, hash)) ?? found?.mask ?? '';
+      return registry.secrets.unseal(found?.sealed, hash) ?? found?.mask ?? '';
     };
     for (let after = { at: since, id: '' }; ;) {
       const page = await database.read((db) =>
@@ -266,7 +266,7 @@ export class Ledger {
     const known = this.#hashes.get(name);
     if (known !== undefined) return known;
     if (this.#hashes.size >= MOST_NAMES) this.#hashes.clear();
-    const hash = this.#parts.registry.hashOf(name);
+    const hash = this.#parts.registry.secrets.hashOf(name);
     this.#hashes.set(name, hash);
     return hash;
   }
@@ -276,7 +276,7 @@ export class Ledger {
     const names = [...new Set(events.flatMap(({ apiKey, account }) => [apiKey, account]))].sort();
     const rows = names.map((name) => {
       const hash = this.#hashOf(name);
-      return { hash, mask: maskedAccount(name), sealed: isRestorable ? registry.seal(name, hash) : null };
+      return { hash, mask: maskedAccount(name), sealed: isRestorable ? registry.secrets.seal(name, hash) : null };
     });
     for (const chunk of chunksOf(rows))
       await changes

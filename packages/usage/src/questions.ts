@@ -80,7 +80,7 @@ export class Questions {
   async key(reference: string, since: number): Promise<UsageLine> {
     const { registry } = this.#parts;
     const found = await registry.get(reference).catch(() => undefined);
-    const hash = found === undefined ? registry.hashOf(reference) : await registry.hashById(found.id);
+    const hash = found === undefined ? registry.secrets.hashOf(reference) : await registry.hashById(found.id);
     const total = await this.total(since, { key_hash: hash });
     return {
       ...total,

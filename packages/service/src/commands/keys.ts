@@ -106,7 +106,7 @@ export class KeysCommand {
         const known = new Set((await this.registry.wanted()).keys.map(({ hash }) => hash));
         const keys = current.value.filter(
           (key) =>
-            !known.has(this.registry.hashOf(key)) &&
+            !known.has(this.registry.secrets.hashOf(key)) &&
             !isTemplate(key) &&
             !isSentinel(key) &&
             (masks.length === 0 || masks.includes(maskOf(key))),
@@ -146,7 +146,7 @@ export class KeysCommand {
     const asked = Date.now();
     const replica = this.#replicas.workspace().replicaId ?? '';
     for (;;) {
-      const ours = (await this.registry.targets()).filter(({ target }) => target.startsWith(`${replica} `));
+      const ours = (await this.registry.targets.list()).filter(({ target }) => target.startsWith(`${replica} `));
       const isDone = ours.length > 0 && ours.every((each) => each.revision >= revision || (each.problem !== undefined && each.at >= asked));
       if (isDone || performance.now() >= until)
         return ours.map(({ target, problem, revision: reached }) => ({

@@ -118,7 +118,7 @@ export class KeyCompanion {
       (target) => new KeySync({ registry, wanted, client: target.client, clock: systemClock, target: `${replica} ${target.name}` }),
     );
     const names = syncs.map(({ target }) => target);
-    await registry.keepTargets(replica, names).catch(() => undefined);
+    await registry.targets.keep(replica, names).catch(() => undefined);
     this.#keeper = new Keeper({
       registry,
       wanted,
