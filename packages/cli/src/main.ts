@@ -2,7 +2,7 @@
 import { CommanderError } from 'commander';
 import { ERROR_CODES, TokenmirrorError } from '@tokenmirror/core';
 import { reportError } from './output/report-error.js';
-import { createProgram } from './program.js';
+import { createProgram } from './program/program.js';
 
 /** Parallel fsyncs become one commit of the file system's journal: more threads make bulk writes faster. */
 process.env['UV_THREADPOOL_SIZE'] ??= '16';
