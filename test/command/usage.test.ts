@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
@@ -18,6 +18,7 @@ import {
   until,
   type Flavour,
 } from '@tokenmirror/testkit';
+import { STORE_PLACES, type StoreKind } from '../store-places.js';
 
 const NAME = 'claude-user@example.com.json';
 
@@ -113,7 +114,7 @@ describe.each(['7.2', '6.9'] as const)('beside CLIProxyAPI %s', (flavour) => {
     expect((await usage('top')).stdout).toMatch(/me@example\.com\s+3\s+0\s+24/);
     expect(JSON.parse((await usage('account', 'me@example.com', '--json')).stdout)).toMatchObject({ requests: 3 });
     expect((await usage('timeline')).stdout).toContain('█');
-    expect((await usage('status')).stdout).toContain(flavour === '7.2' ? 'by http-queue' : 'by snapshot');
+    expect((await usage('status')).stdout).toContain(flavour === '7.2' ? 'by resp-queue' : 'by snapshot');
     const metrics = async (): Promise<string> => {
       await delay(300);
       return (await fetch(`http://127.0.0.1:${String(port)}/metrics`)).text();
@@ -123,6 +124,16 @@ describe.each(['7.2', '6.9'] as const)('beside CLIProxyAPI %s', (flavour) => {
     expect((await usage('export', '--file', file)).exitCode).toBe(0);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(readFileSync(file, 'utf8').trim().split('\n')).toHaveLength(4);
+    expect(await usage('import', file)).toMatchObject({ exitCode: 6, stderr: expect.stringContaining('holds no usage') });
+    const [mine] = (JSON.parse((await runCommand(['keys', 'list', '--json', ...words])).stdout) as { items: { id: string }[] }).items;
+    const ofKey = JSON.parse((await usage('timeline', '--key', mine?.id ?? '', '--json')).stdout) as { requests: number }[];
+    expect(ofKey.reduce((sum, { requests }) => sum + requests, 0)).toBe(3);
+    expect((await cpa.message('claude')).status).toBe(200);
+    const asked = await fetch(`http://127.0.0.1:${String(port)}/usage/sync_now`, { method: 'POST' });
+    expect({ status: asked.status, body: await asked.json() }).toMatchObject({
+      status: 200,
+      body: { ok: true, targets: [{ collected: 5 }] },
+    });
     for (const secret of [key, API_KEY])
       expect([readFileSync(file, 'utf8'), daemon.output, await metrics()].join('')).not.toContain(secret);
   });
@@ -147,6 +158,23 @@ describe.each(['7.2', '6.9'] as const)('beside CLIProxyAPI %s', (flavour) => {
     await traffic;
     await until('all of it is there', async () => (await counted()) === sent);
   });
+});
+
+test('what the queue has is kept although the database was never open, and counted when it is', async () => {
+  await start('7.2');
+  const database = join(temporaryDirectory('usage-database'), 'companions.db');
+  writeFileSync(database, 'no database at all');
+  const daemon = await run({ TOKENMIRROR_DATABASE: database });
+  await until('recording is on', isOn);
+  for (let n = 0; n < 3; n += 1) expect((await cpa.message('claude')).status).toBe(200);
+  const spooled = (): string[] =>
+    readdirSync(join(workspace, '.tokenmirror', 'usage'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.jsonl'));
+  await until('it is spooled', () => spooled().length > 0);
+  await daemon.kill();
+  rmSync(database);
+  await run({ TOKENMIRROR_DATABASE: database });
+  await until('it is counted', async () => (await counted()) === 3);
+  expect(spooled()).toEqual([]);
 });
 
 test('a quota is enforced as usage flows, told by an alarm, and asked for in a chat', async () => {
@@ -200,8 +228,9 @@ test('an export of CLIProxyAPI and the snapshots of cliproxy-access-manager are 
   expect(await usage('import', file)).toMatchObject({ exitCode: 6, stderr: expect.stringContaining('holds no usage') });
 });
 
-test('the sums by day go into a store and come back into a ledger that was lost; what knows of less replaces nothing', async () => {
+test.each<StoreKind>(['filesystem', 's3', 'git'])('the sums by day go into %s and come back into a ledger that was lost', async (name) => {
   await start('6.9');
+  const place = await STORE_PLACES[name]();
   const file = join(temporaryDirectory('usage-import'), 'usage.jsonl');
   const record = (n: number): string =>
     JSON.stringify({
@@ -212,17 +241,18 @@ test('the sums by day go into a store and come back into a ledger that was lost;
     });
   writeFileSync(file, [1, 2, 3].map(record).join('\n'));
   expect((await usage('import', file)).stderr).toContain('3 of 3');
-  const backup = { TOKENMIRROR_USAGE_BACKUP: pathToFileURL(join(temporaryDirectory('usage-backup'), 'store')).href };
+  const backup = { ...place.environment, TOKENMIRROR_USAGE_BACKUP: name };
   expect(await runCommand(['usage', 'backup', ...words], backup)).toMatchObject({
     exitCode: 0,
     stdout: expect.stringContaining('3 requests'),
   });
   const fresh = ['--workspace', temporaryDirectory('usage-fresh'), ...words.slice(2)];
-  const from = ['--from', backup.TOKENMIRROR_USAGE_BACKUP];
-  expect((await runCommand(['usage', 'restore', ...from, ...fresh])).stderr).toContain('3 requests came back');
-  expect((await runCommand(['usage', 'restore', ...from, ...fresh])).stderr).toContain('0 requests came back');
+  const from = ['--from', name];
+  expect((await runCommand(['usage', 'restore', ...from, ...fresh], place.environment)).stderr).toContain('3 requests came back');
+  expect((await runCommand(['usage', 'restore', ...from, ...fresh], place.environment)).stderr).toContain('0 requests came back');
   expect((await runCommand(['usage', 'timeline', '--by', 'day', '--since', '2026-01-01', ...fresh])).stdout).toContain('2026-01-03');
   expect(await runCommand(['usage', 'restore', '--from', pathToFileURL(temporaryDirectory('usage-none')).href, ...fresh])).toMatchObject({
     exitCode: 6,
   });
+  await place.destroy();
 });

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { z } from 'zod';
 import { recordKey, readRecordKey, type Clock, type RecordKey, type TokenStore } from '@tokenmirror/core';
-import type { Ledger, Summary } from './ledger.js';
+import { byDay, requestsOf, type Ledger, type PeriodRow, type Summary } from './ledger.js';
 
 const FORMAT = 1;
 const COLLECTION = 'usage';
@@ -36,10 +36,9 @@ export interface Backup extends Summary {
   readonly at: number;
 }
 
-/** How writing one went. `poorer`: what is there knows of more than the ledger, so it was not replaced. */
+/** How writing one went. `missing`: requests that it knew of and the ledger does not; they stay in it. */
 export type BackupOutcome =
-  | { readonly status: 'written'; readonly requests: number }
-  | { readonly status: 'poorer'; readonly requests: number; readonly before: number }
+  | { readonly status: 'written'; readonly requests: number; readonly missing: number }
   | { readonly status: 'refused'; readonly reason: string };
 
 export interface UsageBackupParts {
@@ -63,45 +62,51 @@ export class UsageBackup {
   async write(store: TokenStore): Promise<BackupOutcome> {
     const { ledger, clock, name } = this.#parts;
     const backup: Backup = { at: clock.now(), ...(await ledger.summary()) };
-    const text = encodeBackup(backup);
-    const requests = requestsIn(decodeBackup(text));
-    if (requests !== requestsIn(backup)) return { status: 'refused', reason: 'what was written down does not read as what it was' };
+    let missing = 0;
     for (const slot of slotsOf(backup.at)) {
-      const outcome = await this.#replace(store, recordKey(COLLECTION, `${name}-${slot}`), text, backup);
-      if (outcome !== undefined) return outcome;
+      const written = await this.#merge(store, recordKey(COLLECTION, `${name}-${slot}`), backup);
+      if (typeof written === 'string') return { status: 'refused', reason: written };
+      missing = Math.max(missing, requestsIn(written) - requestsIn(backup));
     }
-    return { status: 'written', requests };
+    return { status: 'written', requests: requestsIn(backup), missing };
   }
 
-  async #replace(store: TokenStore, key: RecordKey, text: string, backup: Backup): Promise<BackupOutcome | undefined> {
+  /** Returns what stands there now, or why it could not be written. */
+  async #merge(store: TokenStore, key: RecordKey, backup: Backup): Promise<Backup | string> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const entry = (await store.read([key])).get(key);
       const before = entry?.state === 'live' ? decodeBackup(entry.content) : undefined;
-      const [known, now] = [requestsIn(before), requestsIn(since(backup, before))];
-      if (known > now) return { status: 'poorer', requests: now, before: known };
+      const merged = before === undefined ? backup : mergeBackups(backup, before);
+      const text = encodeBackup(merged);
+      if (requestsIn(decodeBackup(text)) !== requestsIn(merged)) return 'what was written down does not read as what it was';
       const change = { key, expected: entry?.revision ?? ('absent' as const), content: text, lineage: [] };
       const [outcome] = await store.write([change], this.#parts.name);
-      if (outcome?.status === 'written') return undefined;
-      if (outcome?.status === 'unacceptable') return { status: 'refused', reason: outcome.reason };
+      if (outcome?.status === 'written') return merged;
+      if (outcome?.status === 'unacceptable') return outcome.reason;
     }
-    return { status: 'refused', reason: 'somebody else writes it at the same time' };
+    return 'somebody else writes it at the same time';
   }
 }
 
-/** The newest backup of each ledger in a store that is open. */
-export async function readBackups(store: TokenStore): Promise<readonly Backup[]> {
+/** What all backups in a store that is open know together; `undefined` where there is none. */
+export async function readBackups(store: TokenStore): Promise<Backup | undefined> {
   const { entries } = await store.list();
   const keys = entries.flatMap(({ name, state }): RecordKey[] => {
     const key = readRecordKey(name);
     return key?.startsWith(`${COLLECTION}/`) === true && state === 'live' ? [key] : [];
   });
-  const newest = new Map<string, Backup>();
-  for (const [key, entry] of keys.length === 0 ? [] : await store.read(keys)) {
-    const backup = entry.state === 'live' ? decodeBackup(entry.content) : undefined;
-    const name = key.replace(/-(?:weekday|month)-\d+$/, '');
-    if (backup !== undefined && backup.at > (newest.get(name)?.at ?? -1)) newest.set(name, backup);
-  }
-  return [...newest.values()];
+  const found = keys.length === 0 ? [] : [...(await store.read(keys)).values()];
+  const backups = found.flatMap((entry) => (entry.state === 'live' ? (decodeBackup(entry.content) ?? []) : []));
+  return backups.sort((a, b) => b.at - a.at).reduce<Backup | undefined>((merged, each) => mergeBackups(merged ?? each, each), undefined);
+}
+
+/** Of each day of each CLIProxyAPI the one that knows more requests. */
+export function mergeBackups(newer: Backup, older: Backup): Backup {
+  const days = new Map<string, readonly PeriodRow[]>();
+  for (const backup of [newer, older])
+    for (const [day, rows] of byDay(backup.days)) if (requestsOf(rows) > requestsOf(days.get(day) ?? [])) days.set(day, rows);
+  const names = new Map([...older.names, ...newer.names].map((name) => [name.hash, name]));
+  return { at: newer.at, days: [...days.values()].flat().sort((a, b) => a.start - b.start), names: [...names.values()] };
 }
 
 export function encodeBackup({ at, days, names }: Backup): string {
@@ -125,15 +130,8 @@ function slotsOf(at: number): readonly string[] {
   return [`weekday-${String(date.getUTCDay())}`, `month-${String(date.getUTCMonth() + 1)}`];
 }
 
-/** The part of a backup that another one could know of, too: later days are no reason to replace it. */
-function since(backup: Backup, before: Backup | undefined): Backup {
-  if (before === undefined) return backup;
-  const last = before.days.reduce((latest, { start }) => Math.max(latest, start), -Infinity);
-  return { ...backup, days: backup.days.filter(({ start }) => start <= last) };
-}
-
 function requestsIn(backup: Backup | undefined): number {
-  return (backup?.days ?? []).reduce((sum, { requests }) => sum + requests, 0);
+  return requestsOf(backup?.days ?? []);
 }
 
 function digest(text: string): string {

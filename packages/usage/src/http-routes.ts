@@ -2,11 +2,14 @@ import type {} from '@fastify/swagger';
 import type { FastifyInstance } from 'fastify';
 import { parseSince } from '@tokenmirror/key-expiry';
 import { GROUPS, type Group, type Questions } from './questions.js';
+import type { CollectorReport } from './usage-collector.js';
 import { TIMELINE_VIEW, timelineView, USAGE_VIEW, usageView } from './usage-view.js';
 
 export interface UsageRoutesParts {
   /** @throws TokenmirrorError STORE_UNREACHABLE while the ledger is not open */
   readonly questions: () => Questions;
+  /** Reads everything that can be had now. */
+  readonly collect: () => Promise<readonly CollectorReport[]>;
   readonly now: () => number;
 }
 
@@ -15,7 +18,7 @@ const SINCE = { type: 'string', maxLength: 64, default: '24h', description: '24h
 const AT = { type: 'string', format: 'date-time' } as const;
 
 /** The part of the HTTP API that answers questions about usage. */
-export function usageRoutes(app: FastifyInstance, { questions, now }: UsageRoutesParts): void {
+export function usageRoutes(app: FastifyInstance, { questions, collect, now }: UsageRoutesParts): void {
   const since = (text: string): { readonly at: number; readonly said: string } => {
     const at = parseSince(text, now());
     return { at, said: new Date(at).toISOString() };
@@ -75,13 +78,20 @@ export function usageRoutes(app: FastifyInstance, { questions, now }: UsageRoute
     },
   );
 
-  app.get<{ Querystring: { since: string; by: 'hour' | 'day' } }>(
+  app.get<{ Querystring: { since: string; by: 'hour' | 'day'; key?: string } }>(
     '/usage/timeline',
     {
       schema: {
         tags: TAGS,
         summary: 'Usage by hour or day, UTC',
-        querystring: { type: 'object', properties: { since: SINCE, by: { type: 'string', enum: ['hour', 'day'], default: 'hour' } } },
+        querystring: {
+          type: 'object',
+          properties: {
+            since: SINCE,
+            by: { type: 'string', enum: ['hour', 'day'], default: 'hour' },
+            key: { type: 'string', minLength: 1, maxLength: 256, description: 'of one key only' },
+          },
+        },
         response: {
           200: { type: 'object', properties: { since: AT, items: { type: 'array', items: TIMELINE_VIEW } }, required: ['since', 'items'] },
         },
@@ -89,7 +99,49 @@ export function usageRoutes(app: FastifyInstance, { questions, now }: UsageRoute
     },
     async ({ query }) => {
       const { at, said } = since(query.since);
-      return { since: said, items: (await questions().timeline(at, query.by)).map(timelineView) };
+      return { since: said, items: (await questions().timeline(at, query.by, query.key)).map(timelineView) };
+    },
+  );
+
+  app.post(
+    '/usage/sync_now',
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'Collects at once what every CLIProxyAPI has to tell',
+        response: {
+          200: {
+            type: 'object',
+            properties: {
+              ok: { type: 'boolean' },
+              targets: {
+                type: 'array',
+                items: {
+                  type: 'object',
+                  properties: {
+                    origin: { type: 'string' },
+                    collected: { type: 'integer', description: 'since the daemon began' },
+                    problem: { type: 'string' },
+                  },
+                  required: ['origin', 'collected'],
+                },
+              },
+            },
+            required: ['ok', 'targets'],
+          },
+        },
+      },
+    },
+    async () => {
+      const reports = await collect();
+      return {
+        ok: reports.every(({ problem }) => problem === undefined),
+        targets: reports.map(({ origin, collected, problem }) => ({
+          origin,
+          collected,
+          ...(problem === undefined ? {} : { problem: problem.reason }),
+        })),
+      };
     },
   );
 }

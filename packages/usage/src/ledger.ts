@@ -43,7 +43,7 @@ export interface ExportedEvent {
 
 type Changes = Transaction<UsageTables>;
 type EventRow = Selectable<UsageTables['tokenmirror_usage_events']>;
-type PeriodRow = Selectable<UsageTables['tokenmirror_usage_hours']>;
+export type PeriodRow = Selectable<UsageTables['tokenmirror_usage_hours']>;
 
 /** Rows in one statement: below what SQLite takes parameters. */
 const CHUNK = 400;
@@ -182,22 +182,40 @@ export class Ledger {
     }));
   }
 
-  /** Takes sums by day where there are none of that day. Returns how many requests came by it. */
+  /** Takes the sums of each day of which more is known there. Returns how many requests came by it. */
   restore({ days, names }: Summary): Promise<number> {
     return this.#parts.database.change(async (changes) => {
-      const known = new Set(
-        (await changes.selectFrom('tokenmirror_usage_days').select(['start', 'origin']).distinct().execute()).map(dayOf),
-      );
-      const missing = days.filter((day) => !known.has(dayOf(day)));
-      for (const chunk of chunksOf(missing)) await changes.insertInto('tokenmirror_usage_days').values(chunk).execute();
+      const known = byDay(await changes.selectFrom('tokenmirror_usage_days').selectAll().execute());
+      let restored = 0;
+      for (const [day, rows] of byDay(days)) {
+        const before = known.get(day) ?? [];
+        const more = requestsOf(rows) - requestsOf(before);
+        if (more <= 0) continue;
+        const [{ start, origin }] = rows;
+        await changes.deleteFrom('tokenmirror_usage_days').where('start', '=', start).where('origin', '=', origin).execute();
+        for (const chunk of chunksOf(rows)) await changes.insertInto('tokenmirror_usage_days').values(chunk).execute();
+        restored += more;
+      }
       for (const chunk of chunksOf(names.map((name) => ({ ...name, sealed: null }))))
         await changes
           .insertInto('tokenmirror_usage_names')
           .values(chunk)
           .onConflict((conflict) => conflict.column('hash').doNothing())
           .execute();
-      return missing.reduce((sum, { requests }) => sum + requests, 0);
+      return restored;
     });
+  }
+
+  /** How many requests of an origin were ever counted. */
+  async counted(origin: string): Promise<number> {
+    const row = await this.#parts.database.read((db) =>
+      db
+        .selectFrom('tokenmirror_usage_days')
+        .select((select) => select.fn.sum<number | string | null>('requests').as('requests'))
+        .where('origin', '=', origin)
+        .executeTakeFirst(),
+    );
+    return Number(row?.requests ?? 0);
   }
 
   async noteLoss(loss: Omit<Loss, 'at'>): Promise<void> {
@@ -233,6 +251,16 @@ export class Ledger {
       await changes
         .deleteFrom('tokenmirror_usage_losses')
         .where('at', '<', now - keepHoursMs)
+        .execute();
+      // A name in its box is kept for as long as an event is that may be given back.
+      const used = (column: 'key_hash' | 'account_hash') =>
+        changes.selectFrom('tokenmirror_usage_events').select(column).where('provider', '=', '').distinct();
+      await changes
+        .updateTable('tokenmirror_usage_names')
+        .set({ sealed: null })
+        .where('sealed', 'is not', null)
+        .where('hash', 'not in', used('key_hash'))
+        .where('hash', 'not in', used('account_hash'))
         .execute();
     });
   }
@@ -334,9 +362,20 @@ async function addUp(
       .execute();
 }
 
-/** A day of one CLIProxyAPI: all of it is known, or nothing. */
-function dayOf({ start, origin }: Pick<PeriodRow, 'start' | 'origin'>): string {
-  return `${String(start)} ${origin}`;
+/** The sums of each day of each CLIProxyAPI. */
+export function byDay(rows: readonly PeriodRow[]): ReadonlyMap<string, readonly [PeriodRow, ...PeriodRow[]]> {
+  const days = new Map<string, [PeriodRow, ...PeriodRow[]]>();
+  for (const row of rows) {
+    const day = `${String(row.start)} ${row.origin}`;
+    const same = days.get(day);
+    if (same === undefined) days.set(day, [row]);
+    else same.push(row);
+  }
+  return days;
+}
+
+export function requestsOf(rows: readonly PeriodRow[]): number {
+  return rows.reduce((sum, { requests }) => sum + requests, 0);
 }
 
 function useOf({ apiKey, at, tokens }: UsageEvent): KeyUse {

@@ -6,7 +6,7 @@ import { countAttempts } from './usage-calls.js';
 export interface LossWatchParts {
   readonly origin: string;
   readonly client: ManagementClient;
-  readonly ledger: Ledger;
+  readonly ledger: () => Ledger;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -14,13 +14,14 @@ export interface LossWatchParts {
 /** How often the counters are looked at: each look costs CLIProxyAPI 60 ms of computing. */
 const EVERY_MS = 60_000;
 
-/** Compares what was collected with what the credentials counted: what another reader took, or nobody read in time, was lost. */
+/** Compares what the ledger counts with what the credentials counted: what a stranger took out of the queue, or nobody read in time, was lost. */
 export class LossWatch {
   readonly #parts: LossWatchParts;
-  #before: { readonly attempts: number; readonly collected: number } | undefined;
+  #before: { readonly attempts: number; readonly counted: number } | undefined;
   #missing = 0;
   #lookedAt = -Infinity;
   #lost = 0;
+  #lostAt: number | undefined;
 
   constructor(parts: LossWatchParts) {
     this.#parts = parts;
@@ -29,6 +30,11 @@ export class LossWatch {
   /** Since this process began. */
   get lost(): number {
     return this.#lost;
+  }
+
+  /** When the last loss was found; ms since the epoch. */
+  get lostAt(): number | undefined {
+    return this.#lostAt;
   }
 
   /** What the credentials counted, now and then: to be asked before the queue is read, so that everything counted could have been told. */
@@ -41,22 +47,25 @@ export class LossWatch {
   }
 
   /** To be called when everything that there was had been collected. Returns whether nothing came at all although there were requests. */
-  async compare(attempts: number, collected: number, isRecorded: boolean): Promise<boolean> {
+  async compare(attempts: number, isRecorded: boolean): Promise<boolean> {
+    const { ledger, origin, clock } = this.#parts;
+    const counted = await ledger().counted(origin);
     if (this.#before === undefined || attempts < this.#before.attempts || !isRecorded) {
-      this.#before = { attempts, collected };
+      this.#before = { attempts, counted };
       this.#missing = 0;
       return false;
     }
-    const missing = attempts - this.#before.attempts - (collected - this.#before.collected);
-    if (missing < 0) this.#before = { attempts, collected };
+    const missing = attempts - this.#before.attempts - (counted - this.#before.counted);
+    if (missing < 0) this.#before = { attempts, counted };
     // What is under way is counted before it is told: only what is missing twice is lost.
     const lost = Math.min(missing, this.#missing);
     this.#missing = Math.max(0, missing);
     if (lost <= 0) return false;
-    const isStarved = collected === this.#before.collected;
-    this.#before = { attempts: attempts - (missing - lost), collected };
+    const isStarved = counted === this.#before.counted;
+    this.#before = { attempts: attempts - (missing - lost), counted };
     this.#missing = missing - lost;
     this.#lost += lost;
+    this.#lostAt = clock.now();
     await this.#tell(lost);
     return isStarved;
   }
@@ -69,6 +78,6 @@ export class LossWatch {
       lost,
       remedy: 'Let nobody else read the usage queue or subscribe to it, and keep the daemon running.',
     });
-    await ledger.noteLoss({ origin, kind: 'lost', detail });
+    await ledger().noteLoss({ origin, kind: 'lost', detail });
   }
 }

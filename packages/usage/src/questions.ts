@@ -78,9 +78,7 @@ export class Questions {
 
   /** One key, by anything that names it in the registry, or the key itself. */
   async key(reference: string, since: number): Promise<UsageLine> {
-    const { registry } = this.#parts;
-    const found = await registry.get(reference).catch(() => undefined);
-    const hash = found === undefined ? registry.secrets.hashOf(reference) : await registry.hashById(found.id);
+    const { hash, found } = await this.#keyOf(reference);
     const total = await this.total(since, { key_hash: hash });
     return {
       ...total,
@@ -97,7 +95,9 @@ export class Questions {
     return { ...(await this.total(since, { keyHashes })), name: email.toLowerCase() };
   }
 
-  async timeline(since: number, by: 'hour' | 'day', filter: Filter = {}): Promise<readonly TimelinePoint[]> {
+  /** Of all, or of one key. */
+  async timeline(since: number, by: 'hour' | 'day', reference?: string): Promise<readonly TimelinePoint[]> {
+    const hash = reference === undefined ? undefined : (await this.#keyOf(reference)).hash;
     const table = by === 'hour' ? 'tokenmirror_usage_hours' : 'tokenmirror_usage_days';
     const first = startOf(since, by === 'hour' ? HOUR_MS : DAY_MS);
     return this.#parts.ledger.database.read(async (db) => {
@@ -105,12 +105,18 @@ export class Questions {
         .selectFrom(table)
         .select((select) => ['start', ...SUMS.map((name) => select.fn.sum<number>(name).as(name))])
         .where('start', '>=', first)
-        .$if(filter.key_hash !== undefined, (query) => query.where('key_hash', '=', filter.key_hash ?? ''))
+        .$if(hash !== undefined, (query) => query.where('key_hash', '=', hash ?? ''))
         .groupBy('start')
         .orderBy('start')
         .execute();
       return rows.map((row) => numbers(row));
     });
+  }
+
+  async #keyOf(reference: string): Promise<{ readonly hash: string; readonly found: ApiKey | undefined }> {
+    const { registry } = this.#parts;
+    const found = await registry.get(reference).catch(() => undefined);
+    return { found, hash: found === undefined ? registry.secrets.hashOf(reference) : await registry.hashById(found.id) };
   }
 
   /** Single events for the part of an hour, hours for the part of a day, days for the rest: exact, and cheap over years. */

@@ -7,7 +7,7 @@ import { readSnapshot, snapshotOf, type UsageEvent } from './usage-event.js';
 export interface SnapshotSyncParts {
   readonly origin: string;
   readonly client: ManagementClient;
-  readonly ledger: Ledger;
+  readonly ledger: () => Ledger;
   readonly clock: Clock;
   readonly log: Log;
   readonly recoveryMs: number;
@@ -38,12 +38,12 @@ export class SnapshotSync {
     const events = readSnapshot(exported.value);
     if (events === undefined) return { kind: 'failed', status: 200, reason: 'an export of another shape' };
     const live = new Set(events.map(({ id }) => id));
-    const known = await this.#parts.ledger.ids(origin, 0);
+    const known = await this.#parts.ledger().ids(origin, 0);
     await take(events.filter(({ id }) => !known.has(id)));
     if ([...known].every((id) => live.has(id))) return undefined;
     if (clock.monotonic() - this.#lookedAt < recoveryMs) return undefined;
     this.#lookedAt = clock.monotonic();
-    const missing = await this.#parts.ledger.restorable(origin, live);
+    const missing = await this.#parts.ledger().restorable(origin, live);
     for (let at = 0; at < missing.length; at += IMPORT) {
       const part = missing.slice(at, at + IMPORT);
       const imported = await importUsage(client, snapshotOf(part));

@@ -1,12 +1,12 @@
 import { z } from 'zod';
-import type { ManagementClient, Outcome } from '@tokenmirror/cliproxy-client';
+import { callResp, type ManagementClient, type Outcome } from '@tokenmirror/cliproxy-client';
 
 /**
  * How a CLIProxyAPI tells of usage.
  *
  * - `snapshot`: it keeps statistics and exports them (6.6.56 to 6.9.49).
- * - `http-queue`: it hands records out once, over HTTP (from 6.10.8).
- * - `resp-queue`: the same, over RESP only (6.10.0 to 6.10.7).
+ * - `resp-queue`: it hands records out once (from 6.10.0).
+ * - `http-queue`: the same over HTTP (from 6.10.8), for where RESP does not come through.
  */
 export type Interface = 'snapshot' | 'http-queue' | 'resp-queue';
 
@@ -18,9 +18,15 @@ export async function probeUsage(client: ManagementClient): Promise<Outcome<Inte
   if (exported.ok) return { ok: true, value: 'snapshot' };
   if (exported.refusal.kind !== 'no-such-call') return exported;
   const queue = await client.call({ method: 'GET', path: '/usage-queue?count=0' });
-  if (!queue.ok && queue.refusal.kind === 'rejected') return { ok: true, value: 'http-queue' };
   if (!queue.ok && queue.refusal.kind === 'no-such-call') return { ok: true, value: 'resp-queue' };
-  return queue.ok ? { ok: true, value: 'http-queue' } : queue;
+  if (!queue.ok && queue.refusal.kind !== 'rejected') return queue;
+  return { ok: true, value: (await speaksResp(client)) ? 'resp-queue' : 'http-queue' };
+}
+
+/** It knows no PING, and says so to those who have the key. */
+async function speaksResp(client: ManagementClient): Promise<boolean> {
+  const answer = await callResp(client, 'PING');
+  return answer.ok || answer.refusal.kind === 'no-such-call';
 }
 
 export function exportUsage(client: ManagementClient): Promise<Outcome<unknown>> {
@@ -37,11 +43,24 @@ export async function importUsage(client: ManagementClient, snapshot: unknown): 
     : { ok: false, refusal: { kind: 'failed', status: 200, reason: 'an answer of another shape' } };
 }
 
-/** Takes up to so many records out of the queue, as text. They exist nowhere else then. */
-export async function popUsage(client: ManagementClient, count: number): Promise<Outcome<readonly string[]>> {
+/**
+ * Takes up to so many records out of the queue, as text. They exist nowhere else then. Over HTTP they leave the queue when the key was checked, 60 ms after
+ * the request: who dies in between loses them.
+ */
+export async function popOverHttp(client: ManagementClient, count: number): Promise<Outcome<readonly string[]>> {
   const outcome = await client.call({ method: 'GET', path: `/usage-queue?count=${String(count)}` });
   if (!outcome.ok) return outcome;
   return { ok: true, value: Array.isArray(outcome.value) ? outcome.value.map((record) => JSON.stringify(record)) : [] };
+}
+
+/** The same. The key is checked before anything is asked for. */
+export async function popOverResp(client: ManagementClient, count: number): Promise<Outcome<readonly string[]>> {
+  const outcome = await callResp(client, 'LPOP', 'usage', String(count));
+  if (!outcome.ok) return outcome;
+  return {
+    ok: true,
+    value: Array.isArray(outcome.value) ? outcome.value.filter((record): record is string => typeof record === 'string') : [],
+  };
 }
 
 /** Whether usage is recorded at all. */

@@ -1,18 +1,19 @@
-import { callResp, explain, Subscription, type ManagementClient, type Outcome, type Refusal } from '@tokenmirror/cliproxy-client';
+import { explain, Subscription, type ManagementClient, type Refusal } from '@tokenmirror/cliproxy-client';
 import { messageOf, type CancelTimer, type Clock, type Log, type RandomSource } from '@tokenmirror/core';
 import type { QuotaCrossing } from '@tokenmirror/key-expiry';
 import type { Ledger } from './ledger.js';
 import { LossWatch } from './loss-watch.js';
 import { SnapshotSync } from './snapshot-sync.js';
 import type { Spool } from './spool.js';
-import { isRecorded, popUsage, probeUsage, turnOn, type Interface } from './usage-calls.js';
+import { isRecorded, popOverHttp, popOverResp, probeUsage, turnOn, type Interface } from './usage-calls.js';
 import { readRecord, type UsageEvent } from './usage-event.js';
 
 export interface UsageCollectorParts {
   /** The CLIProxyAPI, as the ledger calls it. */
   readonly origin: string;
   readonly client: ManagementClient;
-  readonly ledger: Ledger;
+  /** @throws TokenmirrorError STORE_UNREACHABLE while it is not open */
+  readonly ledger: () => Ledger;
   readonly spool: Spool;
   readonly clock: Clock;
   readonly random: RandomSource;
@@ -37,6 +38,8 @@ export interface CollectorReport {
   readonly collected: number;
   readonly restored: number;
   readonly lost: number;
+  /** When the last loss was found; ms since the epoch. */
+  readonly lostAt: number | undefined;
   /** ms since the epoch. */
   readonly lastAt: number | undefined;
 }
@@ -96,6 +99,7 @@ export class UsageCollector {
       collected: this.#collected,
       restored: this.#snapshots.restored,
       lost: this.#losses.lost,
+      lostAt: this.#losses.lostAt,
       lastAt: this.#lastAt,
     };
   }
@@ -147,7 +151,7 @@ export class UsageCollector {
     const { spool } = this.#parts;
     if (refusal !== undefined || probed === 'snapshot') return;
     if (attempts === undefined || !spool.isEmpty) return;
-    const isStarved = await this.#losses.compare(attempts, this.#collected, this.#isRecorded === true);
+    const isStarved = await this.#losses.compare(attempts, this.#isRecorded === true);
     if (isStarved && this.#channel.state === 'stopped') this.#subscribe();
   }
 
@@ -188,7 +192,7 @@ export class UsageCollector {
     const { client, spool } = this.#parts;
     while (!this.#isStopped) {
       if (!spool.hasRoom()) throw new Error('the disk of the state directory is full, so the queue is left alone');
-      const popped = how === 'http-queue' ? await popUsage(client, BATCH) : await popOverResp(client);
+      const popped = how === 'http-queue' ? await popOverHttp(client, BATCH) : await popOverResp(client, BATCH);
       if (!popped.ok) return popped.refusal;
       spool.add(popped.value);
       await this.#tryEmpty();
@@ -232,7 +236,7 @@ export class UsageCollector {
 
   async #take(events: readonly UsageEvent[], isRestorable: boolean): Promise<number> {
     const { ledger, origin, crossed, clock, changed } = this.#parts;
-    const { added, crossings } = await ledger.take(origin, events, isRestorable);
+    const { added, crossings } = await ledger().take(origin, events, isRestorable);
     if (added > 0) {
       this.#collected += added;
       this.#lastAt = clock.now();
@@ -265,13 +269,4 @@ export class UsageCollector {
     this.#problem = problem;
     this.#parts.changed();
   }
-}
-
-async function popOverResp(client: ManagementClient): Promise<Outcome<readonly string[]>> {
-  const outcome = await callResp(client, 'LPOP', 'usage', String(BATCH));
-  if (!outcome.ok) return outcome;
-  return {
-    ok: true,
-    value: Array.isArray(outcome.value) ? outcome.value.filter((record): record is string => typeof record === 'string') : [],
-  };
 }

@@ -46,24 +46,23 @@ const TOKENS = z
     cache_creation_tokens: COUNT,
     total_tokens: z.number().int().nonnegative().optional().catch(undefined),
   })
-  .partial()
-  .default({});
+  .partial();
 const COMMON = {
   timestamp: z.string(),
   latency_ms: z.number().catch(0).default(0),
   source: z.string().catch('').default(''),
   auth_index: z.union([z.string(), z.number()]).transform(String).catch('').default(''),
   failed: z.boolean().catch(false).default(false),
-  tokens: TOKENS,
 };
 const RECORD = z.object({
   ...COMMON,
+  tokens: TOKENS,
   api_key: z.string().catch('').default(''),
   model: z.string().catch('').default(''),
   provider: z.string().catch('').default(''),
   endpoint: z.string().catch('').default(''),
 });
-const DETAIL = z.object(COMMON);
+const DETAIL = z.object({ ...COMMON, tokens: TOKENS.default({}) });
 const SNAPSHOT = z.object({
   usage: z.object({
     apis: z
@@ -72,7 +71,7 @@ const SNAPSHOT = z.object({
   }),
 });
 
-/** A record of the queue. `undefined` for a control message, which has no timestamp, and for what is no record. */
+/** A record of the queue. `undefined` for a control message, which has no timestamp and no tokens, and for what is no record. */
 export function readRecord(text: string): UsageEvent | undefined {
   const reading = RECORD.safeParse(jsonIn(text));
   if (!reading.success) return undefined;

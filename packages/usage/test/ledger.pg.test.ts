@@ -345,10 +345,10 @@ describe('a backup', () => {
 
   test('of the sums is read back as it was, and brings a lost ledger its days, once', async () => {
     await ledger.take('here', [event(), event({ at: NOW - DAY }), event({ at: NOW - 100 * DAY })]);
-    expect(await backUp()).toEqual({ status: 'written', requests: 3 });
+    expect(await backUp()).toEqual({ status: 'written', requests: 3, missing: 0 });
     const fresh = await newLedger();
     await fresh.take('here', [event()]);
-    const [backup] = await readBackups(store);
+    const backup = await readBackups(store);
     if (backup === undefined) throw new Error('there is no backup');
     expect(await fresh.restore(backup)).toBe(2);
     expect(await fresh.restore(backup)).toBe(0);
@@ -357,16 +357,51 @@ describe('a backup', () => {
     expect((await questions.top('account', NOW - 200 * DAY))[0]).toMatchObject({ name: 'c***@example.com' });
   });
 
-  test('is not replaced by one that knows of less, and is by one that knows of more', async () => {
-    await ledger.take('here', [event(), event()]);
+  test('forgets no day because the ledger did, tells of it, and gives it back', async () => {
+    await ledger.take('here', [event(), event(), event({ at: NOW - DAY })]);
     await backUp();
     const lost = await newLedger();
-    await lost.take('here', [event()]);
-    expect(await backUp(lost)).toEqual({ status: 'poorer', requests: 1, before: 2 });
-    now += DAY;
-    await ledger.take('here', [event()]);
-    expect(await backUp()).toEqual({ status: 'written', requests: 3 });
-    expect((await readBackups(store)).map(({ at }) => at)).toEqual([now]);
+    await lost.take('here', [event({ at: NOW + DAY })]);
+    await lost.take('there', [event()]);
+    for (const ms of [0, DAY, DAY]) {
+      now += ms;
+      expect(await backUp(lost)).toEqual({ status: 'written', requests: 2, missing: 3 });
+    }
+    const backup = await readBackups(store);
+    expect(backup?.days.map(({ start, origin, requests }) => [Math.floor(start / DAY) - Math.floor(NOW / DAY), origin, requests])).toEqual([
+      [-1, 'here', 1],
+      [0, 'there', 1],
+      [0, 'here', 2],
+      [1, 'here', 1],
+    ]);
+    if (backup === undefined) throw new Error('there is no backup');
+    expect(await lost.restore(backup)).toBe(3);
+    expect(await backUp(lost)).toEqual({ status: 'written', requests: 5, missing: 0 });
+  });
+
+  test('tidies names that nothing refers to any more, and nothing else', async () => {
+    await ledger.take('here', [event({ provider: '', endpoint: '', at: NOW - 2 * DAY, apiKey: 'sk-of-the-day-before-yesterday' })], true);
+    await ledger.take('here', [event({ provider: '', endpoint: '' })], true);
+    const sealed = () =>
+      ledger.database.read((db) =>
+        db.selectFrom('tokenmirror_usage_names').select('mask').where('sealed', 'is not', null).orderBy('mask').execute(),
+      );
+    expect(await sealed()).toHaveLength(3);
+    await ledger.tidy();
+    expect((await sealed()).map(({ mask }) => mask)).not.toContainEqual(expect.stringMatching(/rday$/));
+    expect(await sealed()).toHaveLength(2);
+    expect(await ledger.restorable('here', new Set())).toHaveLength(1);
+  });
+
+  test('replaces a day of which it knows more, and leaves one of which it knows less', async () => {
+    await ledger.take('here', [event(), event(), event({ at: NOW - DAY })]);
+    await backUp();
+    const lost = await newLedger();
+    await lost.take('here', [event(), event({ at: NOW - DAY }), event({ at: NOW - DAY })]);
+    const backup = await readBackups(store);
+    if (backup === undefined) throw new Error('there is no backup');
+    expect(await lost.restore(backup)).toBe(1);
+    expect((await lost.summary()).days.map(({ requests }) => requests)).toEqual([2, 2]);
   });
 
   test('keeps seven days and twelve months, however long it goes on', async () => {

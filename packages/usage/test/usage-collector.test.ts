@@ -8,6 +8,7 @@ import {
   API_KEY,
   cleanTemporaryDirectories,
   CliProxyProcess,
+  FaultProxy,
   MANAGEMENT_KEY,
   ProviderServer,
   temporaryDirectory,
@@ -26,6 +27,8 @@ let registry: KeyRegistry;
 let ledger: Ledger;
 let questions: Questions;
 let spoolAt: string;
+/** Where CLIProxyAPI is asked, if not directly. */
+let address: string | undefined;
 let closers: (() => unknown)[];
 
 const clock: Clock = {
@@ -42,6 +45,7 @@ const clock: Clock = {
 beforeEach(async () => {
   ahead = 0;
   closers = [];
+  address = undefined;
   server = await ProviderServer.start();
   const file = join(temporaryDirectory('usage'), 'companions.db');
   spoolAt = join(temporaryDirectory('usage-spool'), 'spool');
@@ -96,14 +100,14 @@ function collect(more: Partial<{ turnsOn: boolean }> = {}): UsageCollector {
   const refused = new Set<string>();
   const refusedKeys = { has: (id: string) => refused.has(id), add: (id: string) => void refused.add(id) };
   const client = new ManagementClient({
-    target: () => ({ url: new URL(`http://127.0.0.1:${String(cpa.port)}`), key: MANAGEMENT_KEY, secret: '' }),
+    target: () => ({ url: new URL(address ?? `http://127.0.0.1:${String(cpa.port)}`), key: MANAGEMENT_KEY, secret: '' }),
     clock,
     refusedKeys,
   });
   const collector = new UsageCollector({
     origin: 'here',
     client,
-    ledger,
+    ledger: () => ledger,
     spool: new Spool(spoolAt),
     clock,
     random: Math.random,
@@ -131,12 +135,18 @@ const counted = async (): Promise<number> => (await questions.total(0)).requests
 const has = (count: number) => async (): Promise<boolean> => (await counted()) === count;
 
 describe.each([
-  ['http-queue', '7.2', []],
-  ['resp-queue', '7.2', ['usage-subscribe', 'usage-queue-http']],
-  ['snapshot', '6.9', []],
-] as const)('by %s', (how, flavour, without) => {
+  ['resp-queue', 'of 7.2', '7.2', []],
+  ['resp-queue', 'of 6.10.0', '7.2', ['usage-subscribe', 'usage-queue-http']],
+  ['http-queue', 'of 7.2 behind a proxy that knows HTTP only', '7.2', []],
+  ['snapshot', 'of 6.9', '6.9', []],
+] as const)('by %s %s', (how, _, flavour, without) => {
   test('everything is collected once, from before the start and after it, over restarts of both sides', async () => {
     await start(flavour, without);
+    if (how === 'http-queue') {
+      const front = await FaultProxy.before(`http://127.0.0.1:${String(cpa.port)}`);
+      closers.push(() => front.close());
+      address = front.url;
+    }
     await requests(3);
     const first = collect();
     await until('it is known how', () => first.report.how === how);
@@ -190,7 +200,7 @@ describe('in the snapshot era', () => {
     cpa.port = port;
     await cpa.restart();
     await requests(2);
-    await until('the other era is noticed', () => collector.report.how === 'http-queue');
+    await until('the other era is noticed', () => collector.report.how === 'resp-queue');
     await requests(2);
     await until('all of it is there', has(7));
   });
@@ -213,7 +223,7 @@ test('a database that does not take it costs nothing: it waits on the disk, over
   await start('7.2');
   await ledger.database.close();
   const collector = collect();
-  await until('it listens', () => collector.report.how === 'http-queue');
+  await until('it listens', () => collector.report.how === 'resp-queue');
   await requests(4);
   await until('it is told', () => collector.report.problem !== undefined);
   const file = join(temporaryDirectory('usage'), 'companions.db');
@@ -273,7 +283,7 @@ test('somebody who subscribes starves the queue: that is noticed, told, and answ
 test('failed requests are counted as such', async () => {
   await start('7.2');
   const collector = collect();
-  await until('it listens', () => collector.report.how === 'http-queue');
+  await until('it listens', () => collector.report.how === 'resp-queue');
   server.provider.kill(String(cpa.credential('claude-user@example.com.json')?.['access_token']));
   const { status } = await cpa.message('claude', API_KEY);
   await until('it is there', async () => (await counted()) > 0);

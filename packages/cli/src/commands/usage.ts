@@ -22,6 +22,7 @@ interface Asked {
   readonly since?: string;
   readonly by?: string;
   readonly limit?: string;
+  readonly key?: string;
 }
 
 const DEFAULT_SINCE = '24h';
@@ -59,9 +60,9 @@ export async function account(email: string, command: Command): Promise<number> 
 }
 
 export async function timeline(command: Command): Promise<number> {
-  const { since = DEFAULT_SINCE, by = 'hour' } = command.opts<Asked>();
+  const { since = DEFAULT_SINCE, by = 'hour', key: reference } = command.opts<Asked>();
   return using(command, async (usage, json) => {
-    const points = await usage.questions.timeline(usage.since(since), by as 'hour' | 'day');
+    const points = await usage.questions.timeline(usage.since(since), by as 'hour' | 'day', reference);
     const largest = Math.max(0, ...points.map(({ total }) => total));
     if (json) printJson(points.map(timelineView));
     else if (points.length === 0) tell(`Nothing was used since ${localTime(usage.since(since))}.`);
@@ -133,9 +134,14 @@ export async function backup(command: Command): Promise<number> {
     else
       for (const outcome of outcomes)
         print(
-          `${outcome.store}: ${outcome.status === 'written' ? `${String(outcome.requests)} requests, by day` : `not written: ${backupProblem(outcome) ?? ''}`}`,
+          [
+            `${outcome.store}: ${outcome.status === 'written' ? `${String(outcome.requests)} requests, by day` : 'not written'}`,
+            backupProblem(outcome),
+          ]
+            .filter(Boolean)
+            .join('; '),
         );
-    return outcomes.every((outcome) => outcome.status === 'written') ? 0 : EXIT_ATTENTION;
+    return outcomes.every((outcome) => backupProblem(outcome) === undefined) ? 0 : EXIT_ATTENTION;
   });
 }
 

@@ -27,7 +27,7 @@ export function declareUsage({ add, within, handle, handleNamed }: Declare): voi
   );
   handle(
     withOptions(
-      since(within(usage, 'timeline', 'Usage over time.')).addOption(
+      since(within(usage, 'timeline', 'Usage over time.').option('--key <key>', 'of one key: its id, or its mask')).addOption(
         new Option('--by <period>', 'hour or day').choices(['hour', 'day']).default('hour'),
       ),
       IRRELEVANT,
@@ -61,7 +61,7 @@ export function declareUsage({ add, within, handle, handleNamed }: Declare): voi
   );
   handle(
     withOptions(
-      within(usage, 'restore', 'Take the sums by day of a backup, where the ledger has none of that day.').requiredOption(
+      within(usage, 'restore', 'Take the sums of each day of which a backup knows more than the ledger.').requiredOption(
         '--from <store>',
         'its name or URL',
       ),

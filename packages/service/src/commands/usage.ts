@@ -89,21 +89,19 @@ export class UsageCommand {
     return outcomes;
   }
 
-  /** The sums of every backup in a store, where the ledger has none of that day. Returns how many requests came by it. @throws TokenmirrorError DOCUMENT_UNKNOWN */
+  /** The sums of each day of which a backup in a store knows more than the ledger. Returns how many requests came by it. @throws TokenmirrorError DOCUMENT_UNKNOWN */
   async restore(from: string): Promise<number> {
     const store = await this.#replicas.place(from);
     try {
       await store.open('look');
-      const backups = await readBackups(store);
-      if (backups.length === 0)
+      const backup = await readBackups(store);
+      if (backup === undefined)
         throw new TokenmirrorError(
           'DOCUMENT_UNKNOWN',
           `${store.description} holds no backup of usage`,
           'Name the store that `usage-backup` names.',
         );
-      let restored = 0;
-      for (const backup of backups) restored += await this.#open.ledger.restore(backup);
-      return restored;
+      return await this.#open.ledger.restore(backup);
     } finally {
       await store.close();
     }

@@ -18,13 +18,13 @@ export async function backUpInto(place: () => Promise<TokenStore>, ledger: Ledge
   }
 }
 
-/** Why a backup was not written. */
+/** Why a backup was not written, or what it shows to be missing. */
 export function problemOf(outcome: BackupOutcome): string | undefined {
   switch (outcome.status) {
     case 'written':
-      return undefined;
-    case 'poorer':
-      return `the backup knows of ${String(outcome.before)} requests, the ledger of ${String(outcome.requests)} until then: it was not replaced. Restore it with \`tokenmirror usage restore\``;
+      return outcome.missing === 0
+        ? undefined
+        : `it knows of ${String(outcome.missing)} requests that the ledger lost: bring them back with \`tokenmirror usage restore\``;
     case 'refused':
       return outcome.reason;
   }

@@ -89,7 +89,7 @@ export class Companions {
       await this.keys?.stop();
     })().catch(() => undefined);
     const tooLong = new AbortController();
-    await Promise.race([ended, delay(STOP_MS, undefined, { signal: tooLong.signal, ref: false }).catch(() => undefined)]);
+    await Promise.race([ended, delay(STOP_MS, undefined, { signal: tooLong.signal }).catch(() => undefined)]);
     tooLong.abort();
     this.#client?.close();
   }

@@ -54,7 +54,7 @@ export class KeyCompanion {
     );
   }
 
-  /** The CLIProxyAPI beside the workspace, and those that the settings name; none before it is open. */
+  /** The CLIProxyAPI beside the workspace, and those that the settings name; none where these cannot be used. */
   get targets(): readonly KeyTarget[] {
     return this.#targets;
   }
@@ -72,6 +72,7 @@ export class KeyCompanion {
   /** Opens the registry, however long its database is out of reach, and begins. Never fails. */
   async start(): Promise<void> {
     const { settings, locations, log, changed } = this.#parts;
+    this.#findTargets();
     for (let attempt = 0; !this.#stopping.signal.aborted; attempt += 1) {
       try {
         this.#registry = await openKeyRegistry(settings, locations);
@@ -89,9 +90,7 @@ export class KeyCompanion {
       if (this.#stopping.signal.aborted) await this.#registry?.close();
       else if (this.#registry !== undefined) await this.#begin(this.#registry);
     } catch (error) {
-      this.#problem = messageOf(error);
-      log.error('keys-unavailable', { reason: messageOf(error), remedy: error instanceof TokenmirrorError ? error.remedy : '' });
-      changed();
+      this.#cannot(error);
     }
     this.#tellOpened(this.#stopping.signal.aborted ? undefined : this.#registry);
   }
@@ -108,11 +107,27 @@ export class KeyCompanion {
     await this.#registry?.close();
   }
 
+  #findTargets(): void {
+    const { settings, client, refusedKeys } = this.#parts;
+    try {
+      this.#targets = keyTargets(settings, client, refusedKeys);
+    } catch (error) {
+      this.#cannot(error);
+    }
+  }
+
+  #cannot(error: unknown): void {
+    this.#problem = messageOf(error);
+    const remedy = error instanceof TokenmirrorError ? error.remedy : '';
+    this.#parts.log.error('keys-unavailable', { reason: this.#problem, remedy });
+    this.#parts.changed();
+  }
+
   async #begin(registry: KeyRegistry): Promise<void> {
     const { KeyKeeper: Keeper, KeySync, WantedSource } = await import('@tokenmirror/key-expiry');
-    const { settings, replica, client, log, changed, refusedKeys } = this.#parts;
+    if (this.#targets.length === 0) return;
+    const { settings, replica, log, changed } = this.#parts;
     this.#problem = undefined;
-    this.#targets = keyTargets(settings, client, refusedKeys);
     const wanted = new WantedSource(registry, systemClock);
     const syncs = (settings.keys ? this.#targets : []).map(
       (target) => new KeySync({ registry, wanted, client: target.client, clock: systemClock, target: `${replica} ${target.name}` }),

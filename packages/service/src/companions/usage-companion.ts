@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
 import { backoffMs, isOutage, messageOf, TokenmirrorError, type CancelTimer, type Log, type TokenStore } from '@tokenmirror/core';
@@ -39,13 +40,14 @@ export interface UsageReport {
 
 const TIDY_MS = 3_600_000;
 const TOTALS_MS = 30_000;
+const SPOOL_NAME_LENGTH = 12;
 
 /** Collects usage while the daemon runs. Whatever happens to it, everything else goes on. */
 export class UsageCompanion {
   readonly #parts: UsageCompanionParts;
   readonly #stopping = new AbortController();
-  /** By how often they go off. */
-  readonly #timers = new Map<number, CancelTimer>();
+  /** By what they do. */
+  readonly #timers = new Map<string, CancelTimer>();
   #open: OpenLedger | undefined;
   #collectors: readonly UsageCollector[] = [];
   #problem: string | undefined;
@@ -67,13 +69,24 @@ export class UsageCompanion {
 
   /** @throws TokenmirrorError STORE_UNREACHABLE while it is not open */
   get questions(): Questions {
-    if (this.#open !== undefined) return this.#open.questions;
+    return this.#opened.questions;
+  }
+
+  get #opened(): OpenLedger {
+    if (this.#open !== undefined) return this.#open;
     throw new TokenmirrorError('STORE_UNREACHABLE', 'the ledger of usage is not open', 'It is tried again by itself; see the log.');
+  }
+
+  /** Reads everything that can be had now, for somebody who asks. */
+  async collectNow(): Promise<readonly CollectorReport[]> {
+    await Promise.all(this.#collectors.map((collector) => collector.collectNow()));
+    return this.report.collectors;
   }
 
   /** Opens the ledger once the registry is open, and begins. Never fails. */
   async start(): Promise<void> {
     const { settings, locations, keys, log, changed } = this.#parts;
+    await this.#collect();
     const registry = await keys.opened;
     for (let attempt = 0; registry !== undefined && !this.#stopping.signal.aborted; attempt += 1) {
       try {
@@ -89,14 +102,11 @@ export class UsageCompanion {
       }
     }
     if (this.#open === undefined) return;
-    this.#problem = undefined;
-    try {
-      await this.#begin(this.#open);
-    } catch (error) {
-      this.#problem = messageOf(error);
-      log.error('usage-unavailable', { reason: messageOf(error), remedy: 'Check the rights of the state directory.' });
-      changed();
-    }
+    if (this.#collectors.length > 0) this.#problem = undefined;
+    const { ledger } = this.#open;
+    this.#every('tidy', TIDY_MS, () => ledger.tidy());
+    this.#every('totals', TOTALS_MS, () => this.#sumUp());
+    this.#every('backup', settings['usage-backup-interval'], () => this.#backUp(ledger));
   }
 
   async stop(): Promise<void> {
@@ -106,15 +116,29 @@ export class UsageCompanion {
     await this.#open?.ledger.database.close();
   }
 
-  async #begin({ ledger }: OpenLedger): Promise<void> {
+  /** From the first moment, for a queue waits for a minute only: what is read before the ledger is open waits on the disk. */
+  async #collect(): Promise<void> {
+    try {
+      this.#collectors = await this.#makeCollectors();
+    } catch (error) {
+      this.#problem = messageOf(error);
+      this.#parts.log.error('usage-unavailable', { reason: messageOf(error), remedy: 'Check the rights of the state directory.' });
+      this.#parts.changed();
+    }
+    if (this.#stopping.signal.aborted) return;
+    for (const collector of this.#collectors) collector.start();
+  }
+
+  async #makeCollectors(): Promise<UsageCollector[]> {
     const { Spool, UsageCollector: Collector } = await import('@tokenmirror/usage');
     const { settings, locations, keys, replica, log, changed } = this.#parts;
-    this.#collectors = keys.targets.map(({ name, client }, n) => {
-      const spool = new Spool(join(locations.stateDir, 'usage', String(n)));
+    return keys.targets.map(({ name, client }) => {
+      const origin = name === 'beside' ? originBeside(settings, replica) : name;
+      const spool = new Spool(join(locations.stateDir, 'usage', hash('sha256', name).slice(0, SPOOL_NAME_LENGTH)));
       return new Collector({
-        origin: name === 'beside' ? replica : name,
+        origin,
         client,
-        ledger,
+        ledger: () => this.#opened.ledger,
         spool,
         clock: systemClock,
         random: Math.random,
@@ -129,21 +153,16 @@ export class UsageCompanion {
         changed,
       });
     });
-    if (this.#stopping.signal.aborted) return;
-    for (const collector of this.#collectors) collector.start();
-    this.#every(TIDY_MS, () => ledger.tidy());
-    this.#every(TOTALS_MS, () => this.#sumUp());
-    this.#every(settings['usage-backup-interval'], () => this.#backUp(ledger));
   }
 
   /** Now and then, failures included: the next one may succeed. */
-  #every(ms: number, work: () => Promise<void>): void {
+  #every(name: string, ms: number, work: () => Promise<void>): void {
     const next = (): void => {
       if (this.#stopping.signal.aborted) return;
       void work()
         .catch(() => undefined)
         .then(() => {
-          if (!this.#stopping.signal.aborted) this.#timers.set(ms, systemClock.after(ms, next));
+          if (!this.#stopping.signal.aborted) this.#timers.set(name, systemClock.after(ms, next));
         });
     };
     next();
@@ -167,4 +186,10 @@ export class UsageCompanion {
     const lines = await this.#open?.questions.top('model', 0, 100);
     this.#totals = lines ?? [];
   }
+}
+
+/** A CLIProxyAPI on this machine is called by the replica that it belongs to; one elsewhere may have several that read it, and is called by its address. */
+function originBeside(settings: Settings, replica: string): string {
+  const { hostname, origin } = new URL(settings['cliproxy-url'] ?? 'http://localhost');
+  return /^(localhost$|127\.|\[::1\])/.test(hostname) ? replica : origin;
 }

@@ -8,6 +8,9 @@ import { maskedName } from './masked-name.js';
 /** `critical`: credentials are or will be out of service, or open to strangers. `warning`: something is not kept as it should be. */
 export type Severity = 'critical' | 'warning';
 
+/** Something that is lost stays lost: it is told for a day. */
+const LOSS_SHOWN_MS = 86_400_000;
+
 /** Something that is wrong now, for as long as it is. */
 export interface Alarm {
   /** The same for as long as it goes on. */
@@ -145,7 +148,7 @@ export function alarmsOf(report: DaemonReport, now: number, { outageMs, mirrorMs
     raise('cliproxy-silent', 'CLIProxyAPI does not answer beside this replica', 'Check that it runs, and cliproxy-url.');
   if (management?.problem !== undefined) raise('management-refused', management.problem.reason, management.problem.remedy);
   if (report.keys !== undefined) raiseOfKeys(report.keys, raise);
-  if (report.usage !== undefined) raiseOfUsage(report.usage, raise);
+  if (report.usage !== undefined) raiseOfUsage(report.usage, now, raise);
   if (report.telegram?.state === 'refused')
     raise('telegram-refused', 'Telegram refused the token of the bot', 'Correct telegram-token, and restart the daemon.');
   return alarms;
@@ -226,12 +229,12 @@ function raiseOfKeys({ problem, targets, ending, nearLimit, unreadable, requests
     );
 }
 
-function raiseOfUsage({ problem, collectors, backups }: UsageReport, raise: Raise): void {
+function raiseOfUsage({ problem, collectors, backups }: UsageReport, now: number, raise: Raise): void {
   if (problem !== undefined) raise('usage-not-collected', `the ledger of usage cannot be used: ${problem}`, 'See the log.', 'ledger');
   for (const { store, problem: of } of backups)
     if (of !== undefined)
       raise('usage-backup-failed', `usage is not backed up into ${store}: ${of}`, 'See `tokenmirror usage status`.', store);
-  for (const { origin, problem: of, isRecorded, lost } of collectors) {
+  for (const { origin, problem: of, isRecorded, lost, lostAt } of collectors) {
     if (of !== undefined) raise('usage-not-collected', `usage of ${origin} is not collected: ${of.reason}`, of.remedy, origin);
     else if (isRecorded === false)
       raise(
@@ -240,7 +243,7 @@ function raiseOfUsage({ problem, collectors, backups }: UsageReport, raise: Rais
         'Set usage-statistics-enabled in its config, or usage-enable here.',
         origin,
       );
-    if (lost > 0)
+    if (lostAt !== undefined && now - lostAt < LOSS_SHOWN_MS)
       raise(
         'usage-lost',
         `${String(lost)} requests of ${origin} were never told`,

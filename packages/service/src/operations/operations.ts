@@ -132,7 +132,7 @@ export class Operations {
           usage: async (email, since) => usageView(await this.#usage().questions.account(email, since)),
           now,
         });
-        usageRoutes(app, { questions: () => this.#usage().questions, now });
+        usageRoutes(app, { questions: () => this.#usage().questions, collect: () => this.#usage().collectNow(), now });
       },
     });
   }
