@@ -259,6 +259,8 @@ describe('the HTTP API', () => {
     expect(made).toMatchObject({ status: 201, json: { item: { owner_email: 'me@example.com' }, targets: [{ status: 'synced' }] } });
     const key = String(made.json['key']);
     const { id } = made.json['item'] as { id: string };
+    for (const file of ['companions.db', 'companions.db.secret'])
+      expect([file, statSync(join(workspace, '.tokenmirror', file)).mode & 0o777]).toEqual([file, 0o600]);
     expect(await models(key)).toBe(200);
     expect((await call('GET', '/keys?filter=active&limit=1')).json).toMatchObject({ total: 1, items: [{ id }] });
     expect((await call('PATCH', '/keys/status', { key: id, status: 'disabled' })).json).toMatchObject({
@@ -305,6 +307,7 @@ describe('the HTTP API', () => {
       [409, 'POST', '/keys', { key: String((await call('POST', '/keys', { ttl: '1h' })).json['key']) }],
     ] as const)
       expect([method, path, (await call(method, path, body)).status]).toEqual([method, path, status]);
+    expect(await call('POST', '/usage/sync_now')).toMatchObject({ status: 200, json: { ok: true } });
     const documented = Object.entries(paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
     expect(documented.filter((each) => !tried.has(each) && !each.startsWith('head '))).toEqual([]);
   });

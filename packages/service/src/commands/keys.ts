@@ -22,6 +22,7 @@ import {
 } from '@tokenmirror/key-expiry';
 import { keyTargets, type KeyTarget } from '../companions/key-companion.js';
 import { openKeyRegistry } from '../companions/open-registry.js';
+import { readReport } from '../daemon/status-file.js';
 import { managementBeside } from '../neighbour/neighbour-config.js';
 import { RefusedKeysFile } from '../neighbour/refused-keys-file.js';
 import type { Settings } from '../options/settings.js';
@@ -137,8 +138,10 @@ export class KeysCommand {
     return text;
   }
 
+  /** Whether a daemon of this workspace looks after the keys; one without a management key does not. */
   async #hasDaemon(): Promise<boolean> {
-    return (await lockOwner(this.#replicas.locations().stateDir)) !== undefined;
+    const { stateDir } = this.#replicas.locations();
+    return (await lockOwner(stateDir)) !== undefined && (await readReport(stateDir))?.keys !== undefined;
   }
 
   async #awaitDaemon(revision: number): Promise<readonly Applied[]> {

@@ -524,7 +524,13 @@ export const OPTIONS = {
     description:
       'How long a start waits for the authority before it fills an empty workspace from a mirror and counts as ready, without refresh tokens',
   },
-  'log-level': { type: 'log-level', group: 'Output', default: 'info', description: 'debug, info, warn or error' },
+  'log-level': {
+    type: 'log-level',
+    group: 'Output',
+    default: 'info',
+    environment: ['APIM_LOG_LEVEL'],
+    description: 'debug, info, warn or error',
+  },
   'log-format': { type: 'log-format', group: 'Output', default: 'auto', description: 'pretty, json, or auto: pretty on a terminal' },
 } as const satisfies Record<string, OptionSpec>;
 
