@@ -1,3 +1,3 @@
 import { describeCustody } from './custody.js';
 
-describeCustody('git');
+describeCustody('git', { credentials: 6, rotations: 40 });

@@ -1,3 +1,3 @@
 import { describeCustody } from './custody.js';
 
-describeCustody('postgres');
+describeCustody('postgres', { credentials: 16, rotations: 200 });

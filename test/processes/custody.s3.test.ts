@@ -1,3 +1,3 @@
 import { describeCustody } from './custody.js';
 
-describeCustody('s3');
+describeCustody('s3', { credentials: 6, rotations: 40 });

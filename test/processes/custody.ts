@@ -12,14 +12,21 @@ import {
 } from '@tokenmirror/testkit';
 import { STORE_PLACES, type StoreKind, type StorePlace } from '../store-places.js';
 
-/** Without it a short run; with it as many refreshes as it says. */
-const ROTATIONS = Number(process.env['TOKENMIRROR_TEST_CUSTODY_ROTATIONS'] ?? 40);
+/** As many refreshes as it says, instead of those of a test run. */
+const WANTED = process.env['TOKENMIRROR_TEST_CUSTODY_ROTATIONS'];
 /** A refresh takes so long at most, on a busy machine. */
 const ROTATION_MS = 5000;
-const CREDENTIALS = 6;
+/** A visit that its proxy does not answer is over after 150 s. */
+const SETTLED_MS = 300_000;
 const FLAVOURS: readonly Flavour[] = ['7.2', '6.9', '7.2'];
 /** What CLIProxyAPI and custody together leave of a lifetime, in seconds; what is more falls due after so long. */
 const LEAD_S = 4 * 3600 + 600;
+
+export interface CustodyOptions {
+  readonly credentials: number;
+  /** Refreshes in the run without faults. */
+  readonly rotations: number;
+}
 
 interface Replica {
   readonly daemon: DaemonProcess;
@@ -27,9 +34,10 @@ interface Replica {
 }
 
 /** Real daemons beside emulated CLIProxyAPIs share credentials through one store, and no refresh token is used twice. */
-export function describeCustody(kind: StoreKind): void {
+export function describeCustody(kind: StoreKind, { credentials, rotations: wanted }: CustodyOptions): void {
+  const count = Number(WANTED ?? wanted);
   describe(`custody on ${kind}`, () => {
-    jest.setTimeout(300_000 + ROTATIONS * ROTATION_MS);
+    jest.setTimeout(2 * SETTLED_MS + count * ROTATION_MS);
     let place: StorePlace;
     let server: ProviderServer;
     let replicas: Replica[];
@@ -81,7 +89,7 @@ export function describeCustody(kind: StoreKind): void {
     }
 
     const credentialsAt = ({ cpa }: Replica) =>
-      Array.from({ length: CREDENTIALS }, (_, n) => cpa.credential(`claude-user-${String(n)}@example.com.json`));
+      Array.from({ length: credentials }, (_, n) => cpa.credential(`claude-user-${String(n)}@example.com.json`));
 
     const isSealed = (replica: Replica): boolean =>
       credentialsAt(replica).every(
@@ -112,7 +120,7 @@ export function describeCustody(kind: StoreKind): void {
 
     async function settled(): Promise<void> {
       server.provider.lifetimes.claude = 8 * 3600;
-      await until('every file is sealed, and the same everywhere', () => replicas.every(isSealed) && isSame());
+      await until('every file is sealed, and the same everywhere', () => replicas.every(isSealed) && isSame(), SETTLED_MS);
       expect(server.provider.counts.reuses).toBe(0);
       for (const fields of credentialsAt(replicas[0] as Replica))
         expect(server.provider.isAlive(String(fields?.['access_token']))).toBe(true);
@@ -120,12 +128,12 @@ export function describeCustody(kind: StoreKind): void {
 
     test('three replicas refresh what they share, without a token used twice or a request that fails', async () => {
       server.provider.lifetimes.claude = LEAD_S + 4;
-      for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
+      for (let n = 0; n < credentials; n += 1) await store(n);
       const first = await joined(FLAVOURS[0] ?? '7.2');
       for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
       await until('every replica has them, sealed', () => replicas.every(isSealed));
       for (const replica of replicas) load(replica);
-      await rotations(ROTATIONS);
+      await rotations(count);
       await settled();
       expect([...answers.keys()]).toEqual([200]);
 
@@ -136,18 +144,18 @@ export function describeCustody(kind: StoreKind): void {
       expect(JSON.parse(shown.stdout)).toMatchObject({ mode: { mode: 'shared' } });
       for (const { daemon } of replicas) {
         const whole = daemon.output + shown.stdout;
-        for (const n of Array.from({ length: CREDENTIALS }).keys())
+        for (const n of Array.from({ length: credentials }).keys())
           for (const token of server.provider.tokensOf(`user-${String(n)}@example.com`)) expect(whole).not.toContain(token);
       }
     });
 
     test('daemons and proxies that are killed, frozen and restarted cost no login', async () => {
       server.provider.lifetimes.claude = LEAD_S + 4;
-      for (let n = 0; n < CREDENTIALS; n += 1) await store(n);
+      for (let n = 0; n < credentials; n += 1) await store(n);
       await joined('7.2');
       for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
       await until('every replica has them, sealed', () => replicas.every(isSealed));
-      const step = Math.max(4, Math.round(ROTATIONS / 10));
+      const step = Math.max(4, Math.round(count / 10));
       for (const { daemon, cpa } of replicas) {
         await rotations(step);
         await daemon.kill();

@@ -104,7 +104,12 @@ export class SimServer {
       now: () => call(() => this.now),
       list: (since) => call(() => this.#list(since)),
       read: (keys) => call(() => this.#read(keys)),
-      write: (changes, author) => call(() => changes.map((change) => this.#write(change, author))),
+      write: (changes, author, how) =>
+        call(() =>
+          how === 'together' && !changes.every((change) => this.#fits(change))
+            ? changes.map(() => ({ status: 'refused' as const }))
+            : changes.map((change) => this.#write(change, author)),
+        ),
       close: () => Promise.resolve(),
       watch: (hint) => {
         const listener = { process, weather, hint };
@@ -163,10 +168,16 @@ export class SimServer {
     );
   }
 
-  #write({ key, expected, content, lineage }: Change, author: string): WriteOutcome {
+  #fits({ key, expected }: Change): boolean {
+    const before = this.state.rows.get(key);
+    return (before === undefined ? 'absent' : revisionOf(before)) === expected;
+  }
+
+  #write(change: Change, author: string): WriteOutcome {
+    if (!this.#fits(change)) return { status: 'refused' };
+    const { key, content, lineage } = change;
     const { rows } = this.state;
     const before = rows.get(key);
-    if ((before === undefined ? 'absent' : revisionOf(before)) !== expected) return { status: 'refused' };
     this.state.sequence += 1;
     if (!key.startsWith('replicas/')) this.writes += 1;
     if (before?.content != null && key.startsWith('auths/')) this.#archive(key as DocumentKey, before.content, 'replaced');

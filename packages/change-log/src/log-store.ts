@@ -89,12 +89,12 @@ export class LogStore implements TokenStore {
     return this.#inTurn(() => (this.#cluster.identity === undefined ? this.#readPlain(keys) : this.#readLogged(keys)));
   }
 
-  write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]> {
+  write(changes: readonly Change[], author: string, how?: 'together'): Promise<readonly WriteOutcome[]> {
     return this.#inTurn(async () => {
       const outcomes: WriteOutcome[] = [];
       const copying: Promise<void>[] = [];
-      for (const together of recordsOf(changes)) {
-        outcomes.push(...(await this.#writeTogether(together, author, copying)));
+      for (const record of how === 'together' ? [changes] : recordsOf(changes)) {
+        outcomes.push(...(await this.#writeRecord(record, author, how, copying)));
       }
       await Promise.all(copying);
       return outcomes;
@@ -118,7 +118,12 @@ export class LogStore implements TokenStore {
     this.#copies.suspect(key);
   }
 
-  async #writeTogether(changes: readonly Change[], author: string, copying: Promise<void>[]): Promise<readonly WriteOutcome[]> {
+  async #writeRecord(
+    changes: readonly Change[],
+    author: string,
+    how: 'together' | undefined,
+    copying: Promise<void>[],
+  ): Promise<readonly WriteOutcome[]> {
     const objections = new Map(changes.map(({ key }) => [key, this.#place.objection(key)]));
     for (let attempt = 1; ; attempt += 1) {
       await this.#catchUp();
@@ -135,7 +140,7 @@ export class LogStore implements TokenStore {
         const reason = objections.get(key);
         return reason === undefined ? { status: 'refused' } : { status: 'unacceptable', reason };
       };
-      if (accepted.size === 0) return changes.map(({ key }) => refusal(key));
+      if (accepted.size === 0 || (how === 'together' && !written.every(Boolean))) return changes.map(({ key }) => refusal(key));
       const logged = changes.filter((_, index) => written[index]).map(({ key, content, lineage }) => ({ key, content, lineage }));
       const expected = new Map([...accepted].map((key) => [key, this.#copies.expected(key)]));
       if (!(await this.#append({ at: Date.now(), author, changes: logged }))) {

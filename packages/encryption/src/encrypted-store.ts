@@ -60,10 +60,11 @@ export class EncryptedStore implements TokenStore {
     );
   }
 
-  write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]> {
+  write(changes: readonly Change[], author: string, how?: 'together'): Promise<readonly WriteOutcome[]> {
     return this.#store.write(
       changes.map((change) => (change.content === null ? change : { ...change, content: this.#sealed(change.key, change.content) })),
       author,
+      how,
     );
   }
 

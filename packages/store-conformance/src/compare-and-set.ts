@@ -111,6 +111,58 @@ export function compareAndSet(conformance: Conformance, { test }: TestFramework)
   );
 
   test(
+    'changes that are written together are written all or not at all',
+    onEmptyPlace(conformance, async ({ open }) => {
+      const store = await open();
+      const [one, two] = [credentialKey('codex-1'), credentialKey('codex-2')];
+      const first = await put(store, key, 'absent', credentialText('1'));
+      const stale = [
+        change(one, 'absent', credentialText('1')),
+        change(key, 'absent', credentialText('2')),
+        change(two, 'absent', credentialText('3')),
+      ];
+      const refused = await store.write(stale, AUTHOR, 'together');
+      assert.equal(count(refused, 'refused'), 3);
+      assert.deepEqual(
+        [...(await (await open()).read([one, key, two]))].map(([found, { revision }]) => [found, revision]),
+        [[key, first]],
+      );
+      const whole = [
+        change(one, 'absent', credentialText('1')),
+        change(key, first, credentialText('2')),
+        change(two, 'absent', credentialText('3')),
+      ];
+      const written = await store.write(whole, AUTHOR, 'together');
+      assert.equal(count(written, 'written'), 3);
+      const entries = await (await open()).read([one, key, two]);
+      assert.deepEqual(
+        written.map((outcome) => (outcome.status === 'written' ? outcome.revision : undefined)),
+        [one, key, two].map((each) => entries.get(each)?.revision),
+      );
+    }),
+  );
+
+  test(
+    `of ${String(writers)} processes that write a key of their own together with one of all, exactly one has both`,
+    onEmptyPlace(conformance, async ({ open }) => {
+      const stores = await Promise.all(Array.from({ length: writers }, () => open()));
+      const own = stores.map((_, n) => credentialKey(`codex-${String(n)}`));
+      const outcomes = await Promise.all(
+        stores.map((store, n) =>
+          store.write(
+            [change(own[n] ?? key, 'absent', credentialText(String(n))), change(key, 'absent', credentialText(String(n)))],
+            AUTHOR,
+            'together',
+          ),
+        ),
+      );
+      const winner = outcomes.findIndex((outcome) => count(outcome, 'written') === 2);
+      assert.equal(count(outcomes.flat(), 'written'), 2);
+      assert.deepEqual([...((await stores[0]?.read([...own, key]))?.keys() ?? [])].sort(), [own[winner] ?? '', key].sort());
+    }),
+  );
+
+  test(
     'the lineage is kept beside the document, through its deletion',
     onEmptyPlace(conformance, async ({ open }) => {
       const store = await open();

@@ -117,7 +117,7 @@ export class GitStore implements TokenStore {
     });
   }
 
-  write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]> {
+  write(changes: readonly Change[], author: string, how?: 'together'): Promise<readonly WriteOutcome[]> {
     if (changes.length === 0) return Promise.resolve([]);
     return this.#inTurn(async () => {
       if (!changes.every((change) => this.#fits(change))) await this.#refresh();
@@ -126,6 +126,8 @@ export class GitStore implements TokenStore {
         const outcomes: WriteOutcome[] = [];
         for (const change of changes) outcomes.push(await this.#judge(change, accepted));
         if (accepted.size === 0) return outcomes;
+        if (how === 'together' && accepted.size < changes.length)
+          return outcomes.map((outcome) => (outcome.status === 'written' ? { status: 'refused' } : outcome));
         const proposal = new Proposal(this.#branch, this.#objects);
         await Promise.all([...accepted.values()].map((change) => proposal.change(change, author)));
         if (await proposal.commit()) {

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
 import {
+  readDocumentKey,
   DEFAULT_HISTORY_LENGTH,
   isCredentialKey,
   parseStrictJson,
@@ -46,6 +47,7 @@ interface EntryRow {
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
+const REFUSED: WriteOutcome = { status: 'refused' };
 /** How long the server has to deliver a notification to ourselves, to prove that LISTEN works here. */
 const PROOF_MS = 2000;
 
@@ -136,11 +138,13 @@ export class PostgresStore implements TokenStore {
     return found;
   }
 
-  async write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]> {
+  async write(changes: readonly Change[], author: string, how?: 'together'): Promise<readonly WriteOutcome[]> {
     const refused = changes.map((change) => unacceptable(change));
+    if (how === 'together' && refused.some((outcome) => outcome !== undefined)) return refused.map((outcome) => outcome ?? REFUSED);
+    if (how === 'together') return this.#connections.use((client) => this.#writeAll(client, changes, author));
     const rest = changes.filter((_, index) => refused[index] === undefined);
-    const outcomes = await this.#writeTogether(rest, author);
-    return refused.map((outcome) => outcome ?? outcomes.shift() ?? { status: 'refused' });
+    const outcomes = await this.#writeEach(rest, author);
+    return refused.map((outcome) => outcome ?? outcomes.shift() ?? REFUSED);
   }
 
   async now(): Promise<number> {
@@ -193,32 +197,50 @@ export class PostgresStore implements TokenStore {
     };
   }
 
-  async #writeTogether(changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
+  async #writeEach(changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
     if (changes.length === 0) return [];
-    const first = new Map(changes.toReversed().map((change) => [change.key, change]));
-    const distinct = [...first.values()];
     try {
-      const { rows } = await this.#query<{ key: StoreKey; revision: Revision }>(this.#sql.write, [
-        author,
-        distinct.map(({ key }) => key),
-        distinct.map(({ expected }) => expected),
-        distinct.map(({ content }) => content),
-        distinct.map(({ lineage }) => lineage.join(',')),
-        this.#historyLength,
-      ]);
-      const revisions = new Map(rows.map(({ key, revision }) => [key, revision]));
-      return changes.map((change) => {
-        const revision = first.get(change.key) === change ? revisions.get(change.key) : undefined;
-        return revision === undefined ? { status: 'refused' } : { status: 'written', revision };
-      });
+      return await this.#connections.use((client) => this.#writeOn(client, changes, author));
     } catch (error) {
       const { cause } = error as Error;
       if (!isDocumentError(cause)) throw error;
-      if (changes.length === 1) return [{ status: 'unacceptable', reason: `Postgres refuses it (SQLSTATE ${sqlState(cause)})` }];
+      if (changes.length === 1) return [refusedBy(cause)];
       const outcomes: WriteOutcome[] = [];
-      for (const change of changes) outcomes.push(...(await this.#writeTogether([change], author)));
+      for (const change of changes) outcomes.push(...(await this.#writeEach([change], author)));
       return outcomes;
     }
+  }
+
+  async #writeAll(client: pg.ClientBase, changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
+    await client.query('BEGIN');
+    try {
+      const outcomes = await this.#writeOn(client, changes, author);
+      const isWhole = outcomes.every(({ status }) => status === 'written');
+      await client.query(isWhole ? 'COMMIT' : 'ROLLBACK');
+      return isWhole ? outcomes : changes.map(() => REFUSED);
+    } catch (error) {
+      await client.query('ROLLBACK').catch(() => undefined);
+      if (!isDocumentError(error)) throw error;
+      return changes.map(({ key }) => (readDocumentKey(key).ok ? refusedBy(error) : REFUSED));
+    }
+  }
+
+  async #writeOn(client: pg.ClientBase, changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
+    const first = new Map(changes.toReversed().map((change) => [change.key, change]));
+    const distinct = [...first.values()];
+    const { rows } = await this.#queryOn<{ key: StoreKey; revision: Revision }>(client, this.#sql.write, [
+      author,
+      distinct.map(({ key }) => key),
+      distinct.map(({ expected }) => expected),
+      distinct.map(({ content }) => content),
+      distinct.map(({ lineage }) => lineage.join(',')),
+      this.#historyLength,
+    ]);
+    const revisions = new Map(rows.map(({ key, revision }) => [key, revision]));
+    return changes.map((change) => {
+      const revision = first.get(change.key) === change ? revisions.get(change.key) : undefined;
+      return revision === undefined ? REFUSED : { status: 'written', revision };
+    });
   }
 
   async #listPlain(): Promise<Listing> {
@@ -241,11 +263,17 @@ export class PostgresStore implements TokenStore {
   }
 
   #query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
-    const name = this.#canPrepare ? `tokenmirror ${hash('md5', text)}` : undefined;
-    return this.#connections.use((client) =>
-      client.query<Row>({ text, ...(values === undefined ? {} : { values: [...values] }), ...(name === undefined ? {} : { name }) }),
-    );
+    return this.#connections.use((client) => this.#queryOn<Row>(client, text, values));
   }
+
+  #queryOn<Row extends pg.QueryResultRow>(client: pg.ClientBase, text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
+    const name = this.#canPrepare ? `tokenmirror ${hash('md5', text)}` : undefined;
+    return client.query<Row>({ text, ...(values === undefined ? {} : { values: [...values] }), ...(name === undefined ? {} : { name }) });
+  }
+}
+
+function refusedBy(error: unknown): WriteOutcome {
+  return { status: 'unacceptable', reason: `Postgres refuses it (SQLSTATE ${sqlState(error)})` };
 }
 
 function listingOf(rows: readonly EntryRow[], since: string, complete: boolean): Listing {

@@ -1,7 +1,7 @@
 import type { Clock } from '../ports/clock.js';
-import { readRecordKey, type DocumentKey } from '../documents/document-key.js';
+import { readRecordKey, type DocumentKey, type RecordKey } from '../documents/document-key.js';
 import type { TokenId } from '../documents/hasher.js';
-import type { TokenStore } from '../ports/token-store.js';
+import type { Change, TokenStore } from '../ports/token-store.js';
 import { abandonedAt, claimKey, claimText, isHeld, readClaim, type Claim, type ClaimState, type FoundClaim } from './claim.js';
 
 /** What a token is claimed for. */
@@ -31,6 +31,8 @@ export class ClaimBook {
   readonly #store: TokenStore;
   readonly #replica: string;
   readonly #clock: Clock;
+  /** The held claims that this process wrote, as it left them. */
+  readonly #left = new Map<TokenId, FoundClaim>();
   /** The store's time, as it was asked for a moment ago. */
   #asked: { readonly store: number; readonly monotonic: number; readonly wall: number } | undefined;
 
@@ -101,6 +103,21 @@ export class ClaimBook {
     }
   }
 
+  /** What the store is to hold when an answer came: the new token claimed, and what it replaces spent. To be written together with the document. */
+  async succession(token: TokenId, purpose: Purpose, replaced: readonly TokenId[]): Promise<readonly Change[]> {
+    const unknown = await this.read(replaced.filter((old) => !this.#left.has(old)));
+    const now = await this.#now();
+    const changes = [this.#changeOf(token, 'open', purpose, undefined, now)];
+    for (const old of replaced) {
+      const found = this.#left.get(old) ?? unknown.get(old);
+      this.#left.delete(old);
+      const isTheirs = found !== undefined && isHeld(found) && found.replica !== this.#replica;
+      if (found?.state !== 'spent' && !isTheirs)
+        changes.push(this.#changeOf(old, 'spent', { document: purpose.document, nonce: purpose.nonce }, found, now));
+    }
+    return changes;
+  }
+
   /** Frees a claim whatever its replica thinks of it, because a person says so; not one that somebody took meanwhile. */
   async free(token: TokenId, held: Claim): Promise<void> {
     for (;;) {
@@ -114,8 +131,23 @@ export class ClaimBook {
     return replica === this.#replica && document === purpose.document && nonce === purpose.nonce;
   }
 
-  async #write(token: TokenId, state: ClaimState, { document, nonce, expires }: Purpose, before: FoundClaim | undefined): Promise<boolean> {
-    const now = await this.#now();
+  async #write(token: TokenId, state: ClaimState, purpose: Purpose, before: FoundClaim | undefined): Promise<boolean> {
+    const change = this.#changeOf(token, state, purpose, before, await this.#now());
+    const [outcome] = await this.#store.write([change], this.#replica);
+    this.#left.delete(token);
+    if (outcome?.status !== 'written') return false;
+    const claim = readClaim(change.content, change.key);
+    if (isHeld(claim)) this.#left.set(token, { ...claim, revision: outcome.revision });
+    return true;
+  }
+
+  #changeOf(
+    token: TokenId,
+    state: ClaimState,
+    { document, nonce, expires }: Purpose,
+    before: FoundClaim | undefined,
+    now: number,
+  ): Change & { readonly key: RecordKey; readonly content: string } {
     const isSame = before !== undefined && this.isOurs(before, { document, nonce });
     const since = isSame ? before.since : now;
     const end = expires ?? (isSame ? before.expires : undefined);
@@ -128,9 +160,7 @@ export class ClaimBook {
       changed: now,
       ...(end === undefined ? {} : { expires: end }),
     };
-    const change = { key: claimKey(token), expected: before?.revision ?? ('absent' as const), content: claimText(claim), lineage: [] };
-    const [outcome] = await this.#store.write([change], this.#replica);
-    return outcome?.status === 'written';
+    return { key: claimKey(token), expected: before?.revision ?? ('absent' as const), content: claimText(claim), lineage: [] };
   }
 
   /** Good enough to date a change; who takes a claim over asks the store itself. */

@@ -1,18 +1,18 @@
-import { digestOf } from '../documents/digest.js';
 import { isCredentialKey, type DocumentKey, type RecordKey } from '../documents/document-key.js';
-import { credentialFrom, readDocument, type CredentialDocument, type Document } from '../documents/document.js';
-import { expiryOf, isOtherAccount, refreshTokenOf, withGrantOf } from '../documents/grant.js';
-import type { Fingerprint, Hasher, TokenId } from '../documents/hasher.js';
+import type { CredentialDocument, Document } from '../documents/document.js';
+import { expiryOf, isOtherAccount } from '../documents/grant.js';
+import type { Hasher, TokenId } from '../documents/hasher.js';
 import type { HostSections } from '../documents/host-sections.js';
 import { Batcher } from '../engine/batcher.js';
 import type { Observed } from '../engine/observer.js';
 import { sealed, sealedLens, unsealedLens, untouchedLens, wakingLens, type Lens } from '../planning/lens.js';
-import { isStale, newestOf, type Lineage } from '../planning/lineage.js';
+import { isStale } from '../planning/lineage.js';
 import type { BaseRecords } from '../ports/base-records.js';
 import type { Clock, RandomSource } from '../ports/clock.js';
-import type { Entry, TokenStore } from '../ports/token-store.js';
+import type { Change, Entry, TokenStore } from '../ports/token-store.js';
 import type { Workspace } from '../ports/workspace.js';
 import { Asks } from './asks.js';
+import { CredentialFiles } from './credential-files.js';
 import { ClaimBook } from './claim-book.js';
 import { claimKey, isHeld, readClaim, type Claim } from './claim.js';
 import { isSameMode, joinCluster, MODE_KEY, parseMode, readMode, type ClusterMode } from './cluster-mode.js';
@@ -23,6 +23,7 @@ import { DueBook } from './due-book.js';
 import { Healing } from './healing.js';
 import type { ProviderPolicy } from './provider-policy.js';
 import type { Liveness } from './quiet-clock.js';
+import { Sight, type Look } from './sight.js';
 import { Twins } from './twins.js';
 import { VisitSchedule } from './visit-schedule.js';
 import { Visits, type OpenVisit } from './visits.js';
@@ -51,15 +52,13 @@ export interface CustodianParts {
 /** A claim that was taken so long ago may have been given up: the process was frozen meanwhile. */
 const FRESH_CLAIM_MS = 30_000;
 
-/** One credential, in the file and in the store. */
-interface Look {
-  readonly key: DocumentKey;
-  readonly observed: Observed;
-  readonly file: CredentialDocument | undefined;
-  readonly fileToken: TokenId | undefined;
-  readonly stored: CredentialDocument | undefined;
-  readonly storedToken: TokenId | undefined;
-  readonly lineage: Lineage;
+/** A new token in the file of a visit. Nobody else can know it before the store does, so it is claimed in the write that tells of it. */
+interface Answer {
+  readonly token: TokenId;
+  readonly expires: number | undefined;
+  readonly account: string;
+  /** It was sent, with an outcome that is not known or was refused: now it is claimed first, by itself. */
+  readonly isSent: boolean;
 }
 
 /**
@@ -68,6 +67,8 @@ interface Look {
  */
 export class Custodian implements Custody {
   readonly #parts: CustodianParts;
+  readonly #sight: Sight;
+  readonly #files: CredentialFiles;
   readonly #claims: ClaimBook;
   readonly #visits: Visits;
   readonly #due: DueBook;
@@ -79,16 +80,20 @@ export class Custodian implements Custody {
   /** Read together after a document was, before its token is shown. */
   readonly #confirmations: Batcher<TokenId, boolean>;
   readonly #told = new Map<DocumentKey, string>();
+  /** What the proxy answered in a visit, until the store has it. */
+  readonly #answers = new Map<DocumentKey, Answer>();
   #mode: ClusterMode | undefined;
   #engine: CustodyEngine = { look: () => undefined, isInSync: () => false, background: () => undefined };
 
   constructor(parts: CustodianParts) {
     this.#parts = parts;
     const { store, replicaId, clock, policy } = parts;
+    this.#sight = new Sight(parts);
+    this.#files = new CredentialFiles({ ...parts, sight: this.#sight });
     this.#claims = new ClaimBook(store, replicaId, clock);
     this.#visits = new Visits({ ...parts, claims: this.#claims });
     this.#due = new DueBook(policy);
-    this.#twins = new Twins({ ...parts, tokenOf: (document) => this.#tokenOf(document) });
+    this.#twins = new Twins({ ...parts, tokenOf: (document) => this.#sight.tokenOf(document) });
     this.#asks = new Asks(store, replicaId, parts.hasher);
     this.#healing = new Healing({ ...parts, asks: this.#asks, due: this.#due, engine: () => this.#engine });
     this.#sealing = sealedLens(parts.lens, policy);
@@ -100,7 +105,7 @@ export class Custodian implements Custody {
       modeChanged: (mode) => {
         this.#noteMode(mode);
       },
-      wholeFiles: () => this.#wholeFiles(),
+      wholeFiles: () => this.#files.whole((key) => this.#visits.get(key) !== undefined),
     });
     this.#confirmations = new Batcher((tokens) => this.#confirm(tokens), 500);
   }
@@ -180,7 +185,7 @@ export class Custodian implements Custody {
       case undefined:
         return this.#isAlone ? this.#parts.lens : this.#sealedOrWaking(key);
       case 'unsealing':
-        return unsealedLens(this.#sealing, (stored) => this.#tokenOf(stored) === open.visit.unsealed);
+        return unsealedLens(this.#sealing, (stored) => this.#sight.tokenOf(stored) === open.visit.unsealed);
       case 'waiting':
         return untouchedLens(this.#sealing);
       case 'kept':
@@ -206,9 +211,9 @@ export class Custodian implements Custody {
     }
     const { store, clock } = this.#parts;
     const entry = (await store.read([key])).get(key);
-    const stored = this.#credentialOf(key, entry);
-    const token = stored && this.#tokenOf(stored);
-    if (stored === undefined || token === undefined || entry === undefined || !this.#isNewest(key, stored, entry.lineage)) return;
+    const stored = this.#sight.credentialIn(key, entry);
+    const token = stored && this.#sight.tokenOf(stored);
+    if (stored === undefined || token === undefined || entry === undefined || !this.#sight.isNewest(key, stored, entry.lineage)) return;
     this.#note(key, stored);
     if (!this.#due.isDue(key, clock.now())) return;
 
@@ -219,7 +224,7 @@ export class Custodian implements Custody {
         because,
         phase: 'claiming',
         expires: expiryOf(stored.fields),
-        account: this.#accountOf(stored),
+        account: this.#sight.accountOf(stored),
       });
       if (taking.status === 'spent') await this.#afterSpent(key, entry, taking.claim);
       if (taking.status === 'held') await this.#isHeld(key, token, taking.claim);
@@ -238,7 +243,7 @@ export class Custodian implements Custody {
   async meet(observed: Observed): Promise<Meeting> {
     const { key } = observed;
     if (!isCredentialKey(key)) return { goOn: observed };
-    const look = this.#lookOf(observed);
+    const look = this.#sight.look(observed);
     if (look.stored !== undefined) this.#note(key, look.stored);
     else this.#due.forget(key);
     let met: Observed = observed;
@@ -252,28 +257,43 @@ export class Custodian implements Custody {
     return { goOn: isDeleted ? { ...met, memory: { ...met.memory, isVisited: true } } : met };
   }
 
-  async admit(observed: Observed, document: Document): Promise<void> {
-    const open = this.#visits.get(observed.key);
-    const token = this.#tokenOf(document);
-    if (open === undefined || token === undefined) return;
-    const { stored, storedToken } = this.#lookOf(observed);
-    if (token === storedToken || document.kind !== 'credential') return;
+  async admit(observed: Observed, document: Document): Promise<readonly Change[]> {
+    const { key } = observed;
+    const token = this.#sight.tokenOf(document);
+    const answer = this.#answers.get(key);
+    if (answer !== undefined && answer.token !== token) await this.#claimAnswer(key, answer);
+    const before = this.#visits.get(key);
+    if (before === undefined || token === undefined) return [];
+    const { stored, storedToken } = this.#sight.look(observed);
+    if (token === storedToken || document.kind !== 'credential') return [];
+    const isAnswer = answer?.token === token;
+    const open = isAnswer ? this.#visits.answered(before, token, answer.account) : before;
     const isSuccessor = stored !== undefined && storedToken !== undefined && !isOtherAccount(stored.fields, document.fields);
-    const before = isSuccessor ? [...open.visit.succeeded, storedToken] : open.visit.succeeded;
-    const replaced = [...new Set(before)].filter((each) => each !== token);
-    if (replaced.length === 0) return;
+    const old = isSuccessor ? [...open.visit.succeeded, storedToken] : open.visit.succeeded;
+    const replaced = [...new Set(old)].filter((each) => each !== token);
+    if (replaced.length === 0) {
+      if (isAnswer) await this.#claimAnswer(key, answer);
+      return [];
+    }
     const grant = observed.remote.state === 'document' ? observed.remote.digest.fingerprint : undefined;
     await this.#visits.willReplace(open, replaced, grant);
+    if (!isAnswer) return [];
+    this.#answers.set(key, { ...answer, isSent: true });
+    return this.#claims.succession(token, this.#visits.purposeOf(open, answer.expires), replaced);
   }
 
   async pushed(key: DocumentKey, document: Document): Promise<void> {
+    const answer = this.#answers.get(key);
+    this.#answers.delete(key);
     const open = this.#visits.get(key);
     if (open === undefined || document.kind !== 'credential') return;
-    if (open.visit.replaced.length > 0) await this.#close(open, document);
+    if (open.visit.replaced.length > 0) await this.#close(open, document, answer?.token);
     else if (open.visit.phase === 'waiting' && open.visit.because === 'found') await this.#visits.enter(open, 'sealing');
   }
 
   async show(key: DocumentKey, stored: Document, local: Document | undefined): Promise<Document> {
+    const answer = this.#answers.get(key);
+    if (answer !== undefined) await this.#claimAnswer(key, answer);
     const open = this.#visits.get(key);
     const shown = this.lensFor(key).present(stored, local);
     if (open?.visit.phase === 'unsealing') {
@@ -283,16 +303,16 @@ export class Custodian implements Custody {
       this.#visits.unsealed(key, true);
       return shown;
     }
-    if (open?.visit.phase === 'waiting' && this.#hasLost(stored, local)) {
+    if (open?.visit.phase === 'waiting' && this.#sight.hasLost(stored, local)) {
       await this.#visits.enter(open, 'sealing');
       return this.#sealing.present(stored, local);
     }
-    const token = this.#tokenOf(shown);
+    const token = this.#sight.tokenOf(shown);
     if (open?.visit.phase === 'kept' && token !== undefined && !open.visit.tokens.includes(token)) {
       await this.#visits.enter(open, 'sealing');
       return this.#sealing.present(stored, local);
     }
-    if (open !== undefined || token === undefined || (local !== undefined && this.#tokenOf(local) === token)) return shown;
+    if (open !== undefined || token === undefined || (local !== undefined && this.#sight.tokenOf(local) === token)) return shown;
     if (await this.#confirmations.add(token)) return shown;
     this.#schedule.withhold(key);
     return sealed(shown, this.#parts.policy);
@@ -305,18 +325,12 @@ export class Custodian implements Custody {
     if (isWritten && open.visit.phase === 'sealing') this.#engine.look(key);
   }
 
-  /** True for a file whose grant is not the one that was agreed on. */
-  #hasLost(stored: Document, local: Document | undefined): boolean {
-    if (stored.kind !== 'credential' || local?.kind !== 'credential' || this.#tokenOf(local) === undefined) return false;
-    return this.#fingerprintOf(stored) !== this.#fingerprintOf(local);
-  }
-
   /** A token that stands in the workspace is known to the proxy: it has to be ours. */
   async #meetToken(look: Look, file: CredentialDocument, token: TokenId): Promise<Meeting> {
     const { key, observed, stored, storedToken, lineage } = look;
     const goOn: Meeting = { goOn: observed };
     const open = this.#visits.get(key);
-    const isOld = isStale(this.#fingerprintOf(file), lineage);
+    const isOld = isStale(this.#sight.fingerprintOf(file), lineage);
     if (open?.visit.tokens.includes(token) === true || isOld) {
       if (open?.visit.phase === 'quiet') {
         this.#schedule.echoed();
@@ -332,11 +346,19 @@ export class Custodian implements Custody {
       else this.#tell({ type: 'token-held', key, replica: handover });
       return goOn;
     }
+    const expires = expiryOf(file.fields);
+    const account = this.#sight.accountOf(file);
+    const wasSent = this.#answers.get(key)?.token === token && this.#answers.get(key)?.isSent === true;
+    if (!isKept && !wasSent && this.#isAnswer(look, file)) {
+      this.#answers.set(key, { token, expires, account, isSent: false });
+      return goOn;
+    }
+    this.#answers.delete(key);
     const how = {
       because: 'found',
       phase: isKept ? 'kept' : 'waiting',
-      expires: expiryOf(file.fields),
-      account: this.#accountOf(file),
+      expires,
+      account,
       isNew: token !== storedToken,
     } as const;
     const taking = await this.#visits.claim(key, token, how);
@@ -346,7 +368,7 @@ export class Custodian implements Custody {
     }
     if (taking.status === 'spent') {
       this.#tell({ type: 'token-spent', key });
-      return stored === undefined ? { verdict: 'failed' } : { goOn: this.#withoutGrant(observed, stored) };
+      return stored === undefined ? { verdict: 'failed' } : { goOn: this.#sight.withoutGrant(observed, stored) };
     }
     if (taking.claim.replica === this.#parts.replicaId) {
       await this.#schedule.join(taking.claim.document);
@@ -354,6 +376,21 @@ export class Custodian implements Custody {
     }
     this.#tell({ type: 'token-held', key, replica: taking.claim.replica });
     return token === storedToken ? goOn : { verdict: 'failed' };
+  }
+
+  /** True for what the proxy made of the token that this visit unsealed, and the store still has. */
+  #isAnswer({ key, observed, stored, storedToken }: Look, file: CredentialDocument): boolean {
+    const visit = this.#visits.get(key)?.visit;
+    const isAwaited =
+      visit?.phase === 'waiting' && visit.because !== 'found' && storedToken !== undefined && visit.unsealed === storedToken;
+    return isAwaited && observed.remote.state === 'document' && stored !== undefined && !isOtherAccount(stored.fields, file.fields);
+  }
+
+  /** What was answered does not become the document: it is claimed all the same, for the proxy knows it. */
+  async #claimAnswer(key: DocumentKey, { token, expires, account }: Answer): Promise<void> {
+    this.#answers.delete(key);
+    if (this.#visits.get(key) !== undefined)
+      await this.#visits.claim(key, token, { because: 'found', phase: 'waiting', expires, account, isNew: true });
   }
 
   /** Takes the visit one step further by what is seen. Returns whether a deletion is older than the answer that was waited for. */
@@ -384,7 +421,7 @@ export class Custodian implements Custody {
           await this.#visits.enter(open, 'sealing', { isDeleted: true });
           return true;
         }
-        const isNew = file !== undefined && this.#fingerprintOf(file) !== (stored && this.#fingerprintOf(stored));
+        const isNew = file !== undefined && this.#sight.fingerprintOf(file) !== (stored && this.#sight.fingerprintOf(stored));
         const isOver = open.visit.because === 'found' || this.#schedule.isEnding || clock.monotonic() >= open.waitsUntil;
         if (isNew || !isOver) return false;
         if (open.visit.because !== 'found') this.#schedule.failed(key, this.#due.get(key)?.grant);
@@ -404,11 +441,11 @@ export class Custodian implements Custody {
     }
   }
 
-  async #close(open: OpenVisit, document: CredentialDocument): Promise<void> {
+  async #close(open: OpenVisit, document: CredentialDocument, claimed?: TokenId): Promise<void> {
     const { replaced, replacedGrant, key } = open.visit;
     const written = await this.#twins.give(key, document, replaced, replacedGrant);
     for (const twin of written) this.#engine.look(twin);
-    await this.#visits.closeReplaced(open);
+    await this.#visits.closeReplaced(open, claimed);
   }
 
   /** Somebody may know the token: this replica too, if its journal was lost, or its claim came back with a store that was restored. */
@@ -423,14 +460,6 @@ export class Custodian implements Custody {
     const isHelped = document !== key && (await this.#twins.takeFrom(document, key, entry));
     if (isHelped) this.#engine.look(key);
     else this.#schedule.cannot(key, 'its refresh token was used already: log in again');
-  }
-
-  /** The same look, with a file whose grant does not count. */
-  #withoutGrant(observed: Observed, stored: CredentialDocument): Observed {
-    const { local } = observed;
-    if (local.state !== 'document' || local.document.kind !== 'credential') return observed;
-    const document = credentialFrom(withGrantOf(local.document.fields, stored.fields));
-    return { ...observed, local: { ...local, document, absorbed: this.#digestOf(document) } };
   }
 
   /** For tokens that this replica does not know yet: nobody else holds them, and it was still alone after they were read. */
@@ -469,10 +498,20 @@ export class Custodian implements Custody {
   async #filesMadeOtherwise(): Promise<readonly DocumentKey[]> {
     const { journal } = this.#parts;
     const made = this.#isAlone ? 'whole' : 'sealed';
-    const files = made === 'sealed' || journal.made !== made ? await this.#readFiles() : [];
+    const files =
+      made === 'sealed' || journal.made !== made
+        ? await this.#files.read((key, document) => {
+            this.#learn(key, document);
+          })
+        : [];
     const otherwise = files.filter(({ isWhole }) => isWhole !== (made === 'whole'));
     if (otherwise.length === 0 || made === 'sealed') await journal.note(made);
     return otherwise.map(({ key }) => key);
+  }
+
+  /** From a file, where the store has not told yet. */
+  #learn(key: DocumentKey, document: CredentialDocument): void {
+    if (this.#due.get(key) === undefined) this.#note(key, document);
   }
 
   async #hearAsk(key: RecordKey): Promise<void> {
@@ -480,36 +519,6 @@ export class Custodian implements Custody {
     if (ask === undefined) return;
     this.#due.ask(ask.document, ask.grant);
     this.#schedule.hurry();
-  }
-
-  /** Learns from the files when each credential ends, which no look at the store tells without reading all of it. */
-  async #readFiles(): Promise<{ readonly key: DocumentKey; readonly isWhole: boolean }[]> {
-    const { workspace, policy } = this.#parts;
-    const found: { key: DocumentKey; isWhole: boolean }[] = [];
-    if (workspace.presence() === 'missing') return found;
-    for (const { key } of (await workspace.scan()).files) {
-      if (!isCredentialKey(key)) continue;
-      const reading = await workspace.read(key);
-      if (reading.state !== 'document' || reading.document.kind !== 'credential') continue;
-      if (this.#due.get(key) === undefined) this.#note(key, reading.document);
-      if (policy.sharingOf(reading.document.fields) !== 'reusable')
-        found.push({ key, isWhole: this.#tokenOf(reading.document) !== undefined });
-    }
-    return found;
-  }
-
-  /** Files that hold a token for which no visit is under way. */
-  async #wholeFiles(): Promise<DocumentKey[]> {
-    const { workspace } = this.#parts;
-    const whole: DocumentKey[] = [];
-    if (workspace.presence() === 'missing') return whole;
-    for (const { key } of (await workspace.scan()).files) {
-      if (!isCredentialKey(key) || this.#visits.get(key) !== undefined) continue;
-      const reading = await workspace.read(key);
-      const isWhole = reading.state === 'unsettled' || (reading.state === 'document' && this.#tokenOf(reading.document) !== undefined);
-      if (isWhole) whole.push(key);
-    }
-    return whole;
   }
 
   get #isAlone(): boolean {
@@ -525,50 +534,9 @@ export class Custodian implements Custody {
     return kind === 'replica' && isRefresher && isShared && this.#engine.isInSync();
   }
 
-  /** False for a store that went back in time: this replica knows of a newer grant. */
-  #isNewest(key: DocumentKey, stored: CredentialDocument, lineage: Lineage): boolean {
-    const grant = this.#fingerprintOf(stored);
-    const base = this.#parts.bases.get(key);
-    const known = [base?.remote?.state === 'live' ? base.remote.digest.fingerprint : undefined, base?.local?.fingerprint];
-    return newestOf(lineage) === grant && known.every((each) => each === undefined || lineage.includes(each));
-  }
-
-  #lookOf(observed: Observed): Look {
-    const { key, remote } = observed;
-    const file = observed.file?.kind === 'credential' ? observed.file : undefined;
-    const stored = remote.state === 'document' && remote.document.kind === 'credential' ? remote.document : undefined;
-    const lineage = remote.state === 'absent' ? [] : remote.lineage;
-    return { key, observed, file, fileToken: file && this.#tokenOf(file), stored, storedToken: stored && this.#tokenOf(stored), lineage };
-  }
-
-  #credentialOf(key: DocumentKey, entry: Entry | undefined): CredentialDocument | undefined {
-    if (entry?.state !== 'live') return undefined;
-    const reading = readDocument(key, entry.content, this.#parts.maxDocumentBytes);
-    return reading.state === 'document' && reading.document.kind === 'credential' ? reading.document : undefined;
-  }
-
   #note(key: DocumentKey, { fields, ...rest }: CredentialDocument): void {
-    const grant = this.#fingerprintOf({ fields, ...rest });
+    const grant = this.#sight.fingerprintOf({ fields, ...rest });
     if (this.#due.note(key, fields, grant)) this.#schedule.replan();
     this.#healing.saw(key, grant);
-  }
-
-  /** The refresh token of a credential for which it matters who knows it. */
-  #tokenOf(document: Document): TokenId | undefined {
-    if (document.kind !== 'credential' || this.#parts.policy.sharingOf(document.fields) === 'reusable') return undefined;
-    const token = refreshTokenOf(document.fields);
-    return token === undefined ? undefined : this.#parts.hasher.tokenId(token);
-  }
-
-  #accountOf({ fields }: CredentialDocument): string {
-    return this.#parts.hasher.json('account', [fields['type'] ?? null, fields['email'] ?? null]);
-  }
-
-  #fingerprintOf(document: CredentialDocument): Fingerprint | undefined {
-    return this.#digestOf(document).fingerprint;
-  }
-
-  #digestOf(document: Document) {
-    return digestOf(document, this.#parts.hasher, this.#parts.hostSections);
   }
 }

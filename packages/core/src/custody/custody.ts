@@ -3,6 +3,7 @@ import type { Document } from '../documents/document.js';
 import type { Observed, Verdict } from '../engine/observer.js';
 import { MODE_KEY, type CustodySetting } from './cluster-mode.js';
 import type { Lens } from '../planning/lens.js';
+import type { Change } from '../ports/token-store.js';
 
 /** What becomes of a look at a document. */
 export type Meeting =
@@ -25,8 +26,8 @@ export interface Custody {
   lensFor(key: DocumentKey): Lens;
   /** Both sides were looked at, nothing is planned yet. A token that stands in the workspace is claimed here. */
   meet(observed: Observed): Promise<Meeting>;
-  /** Before the store is written: notes which tokens the document replaces. */
-  admit(observed: Observed, document: Document): Promise<void>;
+  /** Before the store is written: notes which tokens the document replaces. Returns what has to be written together with it. */
+  admit(observed: Observed, document: Document): Promise<readonly Change[]>;
   /** The store has what was admitted. */
   pushed(key: DocumentKey, document: Document): Promise<void>;
   /** What the file is to hold of a stored document. */
@@ -72,7 +73,7 @@ export function withoutCustody(lens: Lens, check: () => Promise<void> = () => Pr
     prepare: () => Promise.resolve(),
     lensFor: () => lens,
     meet: (observed) => Promise.resolve({ goOn: observed }),
-    admit: () => Promise.resolve(),
+    admit: () => Promise.resolve([]),
     pushed: () => Promise.resolve(),
     show: (_, stored, local) => Promise.resolve(lens.present(stored, local)),
     shown: () => undefined,

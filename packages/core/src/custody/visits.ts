@@ -99,7 +99,6 @@ export class Visits {
     const taking = await this.#parts.claims.take(token, this.purposeOf(open, how.expires), how.isNew);
     if (taking.status === 'taken') {
       const earlier = start.tokens.filter((known) => known !== token);
-      const succeeded = start.account === how.account ? [...new Set([...start.succeeded, ...earlier])] : start.succeeded;
       // Whoever put it there, the proxy may be at work on it.
       const found = before === undefined && how.because === 'found' ? { unsealed: token } : {};
       const visit = {
@@ -109,7 +108,7 @@ export class Visits {
         account: how.account,
         claiming: others,
         tokens: [...earlier, token],
-        succeeded,
+        succeeded: succeededBy(start, token, how.account),
       };
       await this.#note(visit, { ...this.#claimedNow, renewedAt: this.#parts.clock.monotonic() });
     } else if (before === undefined) await this.#forget(key);
@@ -145,20 +144,29 @@ export class Visits {
     return this.#note({ ...open.visit, phase }, { ...more, sealedAt });
   }
 
+  /** The visit with an answer that is about to be claimed in one write with its document; to be noted with what it replaces. */
+  answered(open: OpenVisit, token: TokenId, account: string): OpenVisit {
+    const { visit } = open;
+    const claiming = [...visit.claiming.filter((each) => each !== token), token];
+    return { ...open, visit: { ...visit, account, claiming, succeeded: succeededBy(visit, token, account) } };
+  }
+
   /** Notes which tokens a push replaces, before it is made. */
   async willReplace(open: OpenVisit, replaced: readonly TokenId[], grant: Fingerprint | undefined): Promise<void> {
     await this.#note({ ...open.visit, replaced, ...(grant === undefined ? {} : { replacedGrant: grant }) });
   }
 
-  /** The store has the new grant: what it replaced is spent, for ever. */
-  async closeReplaced(open: OpenVisit): Promise<void> {
+  /** The store has the new grant: what it replaced is spent, for ever. With `claimed` both was written together with the document. */
+  async closeReplaced(open: OpenVisit, claimed?: TokenId): Promise<void> {
     const { visit } = open;
-    await Promise.all(visit.replaced.map((token) => this.#parts.claims.spend(token, this.purposeOf(open))));
+    if (claimed === undefined) await Promise.all(visit.replaced.map((token) => this.#parts.claims.spend(token, this.purposeOf(open))));
     const isLeft = (token: TokenId): boolean => !visit.replaced.includes(token);
-    const [tokens, succeeded] = [visit.tokens.filter(isLeft), visit.succeeded.filter(isLeft)];
+    const held = claimed === undefined || visit.tokens.includes(claimed) ? visit.tokens : [...visit.tokens, claimed];
+    const [tokens, succeeded] = [held.filter(isLeft), visit.succeeded.filter(isLeft)];
+    const claiming = visit.claiming.filter((token) => token !== claimed);
     await this.#note(
-      { ...visit, tokens, succeeded, replaced: [], phase: visit.phase === 'kept' ? 'kept' : 'sealing' },
-      { outcome: 'refreshed' },
+      { ...visit, tokens, succeeded, claiming, replaced: [], phase: visit.phase === 'kept' ? 'kept' : 'sealing' },
+      { outcome: 'refreshed', ...(claimed === undefined ? {} : { ...this.#claimedNow, renewedAt: this.#parts.clock.monotonic() }) },
     );
   }
 
@@ -247,4 +255,9 @@ export class Visits {
     const nonce = Array.from({ length: 4 }, () => Math.floor(random() * 2 ** 32).toString(36)).join('');
     return { key, nonce, because, phase, began: clock.now(), tokens: [], succeeded: [], claiming: [], replaced: [] };
   }
+}
+
+/** Whose successor was seen: every other token of the same account. */
+function succeededBy({ tokens, succeeded, account: before }: Visit, token: TokenId, account: string): readonly TokenId[] {
+  return before === account ? [...new Set([...succeeded, ...tokens.filter((known) => known !== token)])] : succeeded;
 }

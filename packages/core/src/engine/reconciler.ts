@@ -162,8 +162,8 @@ export class Reconciler {
     const sameInStore = remote.state === 'document' && remote.digest.hash === digest.hash;
     if (!sameInStore || lineage !== known || revision === undefined) {
       const content = sameInStore ? remote.document.text : action.document.text;
-      await custody.admit(observed, action.document);
-      const outcome = await this.#writes.add({ key, expected: revision ?? 'absent', content, lineage });
+      const records = await custody.admit(observed, action.document);
+      const outcome = await this.#write({ key, expected: revision ?? 'absent', content, lineage }, records);
       if (outcome.status === 'refused') return 'again';
       if (outcome.status === 'unacceptable') {
         this.#refuse(key, 'store', outcome.reason);
@@ -173,6 +173,12 @@ export class Reconciler {
       await custody.pushed(key, action.document);
     }
     return this.#present(observed, action, { state: 'live', revision, digest });
+  }
+
+  async #write(change: Change, records: readonly Change[]): Promise<WriteOutcome> {
+    if (records.length === 0) return this.#writes.add(change);
+    const outcomes = await this.#parts.store.write([...records, change], this.#parts.replicaId, 'together');
+    return outcomes.at(-1) ?? { status: 'refused' };
   }
 
   /** Makes the workspace show what the store holds now. */

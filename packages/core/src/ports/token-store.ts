@@ -96,8 +96,11 @@ export interface TokenStore {
   /** The entries of these keys; absent ones are missing from the answer. */
   read(keys: readonly StoreKey[]): Promise<ReadonlyMap<StoreKey, Entry>>;
 
-  /** Carries out each change for itself; outcomes stand in the order of the changes. `author` (a replica id) goes into the history. */
-  write(changes: readonly Change[], author: string): Promise<readonly WriteOutcome[]>;
+  /**
+   * Carries out each change for itself, or with `together` all of them or none; outcomes stand in the order of the changes. `author` (a replica id) goes into
+   * the history.
+   */
+  write(changes: readonly Change[], author: string, how?: 'together'): Promise<readonly WriteOutcome[]>;
 
   /** ms since the epoch by the store's own clock, or by the one that its replicas have in common. Ages of claims are told by it. */
   now(): Promise<number>;

@@ -28,7 +28,7 @@ export function timedStore(store: TokenStore, done: (timing: StoreTiming) => voi
     open: (mode) => timed('open', () => store.open(mode)),
     list: (since) => timed('list', () => store.list(since)),
     read: (keys) => timed('read', () => store.read(keys)),
-    write: (changes, author) => timed('write', () => store.write(changes, author)),
+    write: (changes, author, how) => timed('write', () => store.write(changes, author, how)),
     now: () => timed('now', () => store.now()),
     close: () => store.close(),
     ...(store.watch === undefined ? {} : { watch: (hint: () => void) => watchOf(store, hint) }),
