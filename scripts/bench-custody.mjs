@@ -57,7 +57,8 @@ function follow(directories) {
 
 /**
  * Measures visits on one store. `name` is as `migrate --to` takes it, `env` configures it.
- * Returns, in ms: `whole`, for how long the refresh token lay on a disk; `everywhere`, until all replicas had the new access token, beyond what the provider took.
+ * Returns, in ms: `whole`, for how long the refresh token lay on a disk; `everywhere`, until all replicas had the new access token, beyond what the provider took; `others`,
+ * the part of it after CLIProxyAPI wrote its own file.
  */
 export async function measureVisits({ name, env, place, credentials, rotations, daemon, commandBeside, idle }) {
   const server = await ProviderServer.start();
@@ -87,6 +88,7 @@ export async function measureVisits({ name, env, place, credentials, rotations, 
     }
     return {
       whole: visits.map(({ whole, sealed }) => sealed - whole),
+      others: visits.map(({ fresh }) => Math.max(...fresh.values()) - Math.min(...fresh.values())),
       everywhere: visits.map(({ whole, fresh }) => Math.max(...fresh.values()) - whole - PROVIDER_MS),
     };
   } finally {

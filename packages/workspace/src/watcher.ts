@@ -1,6 +1,6 @@
 import { watch as chokidarWatch, type FSWatcher } from 'chokidar';
 import { statSync } from 'node:fs';
-import { dirname, relative, sep } from 'node:path';
+import { dirname, join, relative, sep } from 'node:path';
 import { CONFIG_KEY, messageOf, readCredentialPath, type Clock, type DocumentKey, type Log } from '@tokenmirror/core';
 import { MARKER_NAME } from './marker.js';
 
@@ -11,6 +11,8 @@ export interface WatchedPlaces {
 
 /** How often files are looked at when the system cannot notify, in ms. */
 const POLLING_MS = 1000;
+/** For so long after it told of a change, chokidar does not tell of the next one of that file. */
+const SWALLOWED_MS = 50;
 /** How often it is checked that the watched directory is still the one that is there, in ms. */
 const IDENTITY_MS = 2000;
 
@@ -61,10 +63,19 @@ export class Watcher {
       ignored: (path, stats) => stats?.isFile() === true && this.#keyOf(path) === undefined && !path.endsWith(MARKER_NAME),
     });
     this.#watcher = watcher;
+    const toldAt = new Map<DocumentKey, number>();
     watcher.on('all', (_, path) => {
       const key = this.#keyOf(path);
-      if (key !== undefined) this.#hint(key);
-      else if (path === authDir || path.endsWith(MARKER_NAME)) this.#hint(undefined);
+      if (key !== undefined) {
+        toldAt.set(key, performance.now());
+        this.#hint(key);
+      } else if (path === authDir || path.endsWith(MARKER_NAME)) this.#hint(undefined);
+    });
+    watcher.on('raw', (_, name: string | null, details) => {
+      const { watchedPath = '' } = details as { readonly watchedPath?: string };
+      // Some systems tell no name.
+      const key = this.#keyOf(watchedPath) ?? this.#keyOf(join(watchedPath, name ?? ''));
+      if (key !== undefined && performance.now() - (toldAt.get(key) ?? -Infinity) < SWALLOWED_MS) this.#hint(key);
     });
     watcher.on('error', (error) => {
       this.#fallBack(error);
