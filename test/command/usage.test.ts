@@ -124,7 +124,12 @@ describe.each(['7.2', '6.9'] as const)('beside CLIProxyAPI %s', (flavour) => {
     expect((await usage('export', '--file', file)).exitCode).toBe(0);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(readFileSync(file, 'utf8').trim().split('\n')).toHaveLength(4);
-    expect(await usage('import', file)).toMatchObject({ exitCode: 6, stderr: expect.stringContaining('holds no usage') });
+    expect((await usage('import', file)).stderr).toContain('0 of 4 requests were new');
+    const elsewhere = ['--workspace', temporaryDirectory('usage-elsewhere'), ...words.slice(2)];
+    expect((await runCommand(['usage', 'import', file, ...elsewhere])).stderr).toContain('4 of 4 requests were new');
+    expect((await runCommand(['usage', 'import', file, ...elsewhere])).stderr).toContain('0 of 4 requests were new');
+    const there = JSON.parse((await runCommand(['usage', 'top', '--json', ...elsewhere])).stdout) as object[];
+    expect(there).toMatchObject([{ name: expect.stringMatching(/^sk-me-…/), requests: 3, total_tokens: 30 }, { requests: 1 }]);
     const [mine] = (JSON.parse((await runCommand(['keys', 'list', '--json', ...words])).stdout) as { items: { id: string }[] }).items;
     const ofKey = JSON.parse((await usage('timeline', '--key', mine?.id ?? '', '--json')).stdout) as { requests: number }[];
     expect(ofKey.reduce((sum, { requests }) => sum + requests, 0)).toBe(3);

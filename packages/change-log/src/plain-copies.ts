@@ -11,6 +11,8 @@ const EXAMINED_TOGETHER = 64;
 
 export interface ForeignEdit {
   readonly key: DocumentKey;
+  /** What the log said when the file was read. */
+  readonly entry: IndexEntry | undefined;
   readonly content: string;
   readonly stamp: string;
 }
@@ -71,10 +73,19 @@ export class PlainCopies {
    */
   async foreignEdits(complete: boolean): Promise<readonly ForeignEdit[]> {
     const edits = await this.#quietEdits(complete);
-    if (!complete || this.#suspects.size === 0) return edits;
+    if (!complete || this.#suspects.size === 0) return this.#stillEdits(edits);
     await delay(QUIET_MS);
     const later = await this.#quietEdits(false);
-    return [...new Map([...edits, ...later].map((edit) => [edit.key, edit])).values()];
+    return this.#stillEdits([...new Map([...edits, ...later].map((edit) => [edit.key, edit])).values()]);
+  }
+
+  /** Without those of which the log says something else by now, which are looked at again. */
+  #stillEdits(edits: readonly ForeignEdit[]): readonly ForeignEdit[] {
+    return edits.filter(({ key, entry }) => {
+      const isStill = this.#log.index.get(key) === entry;
+      if (!isStill) this.#suspects.add(key);
+      return isStill;
+    });
   }
 
   async #quietEdits(complete: boolean): Promise<readonly ForeignEdit[]> {
@@ -91,7 +102,7 @@ export class PlainCopies {
         const found = await Promise.all(keys.slice(at, at + EXAMINED_TOGETHER).map((key) => this.#examine(key)));
         const differing = found.filter((each) => each !== undefined);
         edits.push(...differing.filter((each) => 'content' in each));
-        await this.#putBack(differing.filter((each) => 'entry' in each));
+        await this.#putBack(differing.filter((each) => !('content' in each)));
       }
     } catch (error) {
       for (const key of keys) this.#suspects.add(key);
@@ -126,7 +137,7 @@ export class PlainCopies {
     if (entry?.state === 'live' && digest === entry.digest) this.verified(key, reading.stamp);
     else if (reading.ageMs < QUIET_MS) this.#suspects.add(key);
     else if (!isKnown(entry, digest) && readDocument(key, reading.text).state === 'document')
-      return { key, content: reading.text, stamp: reading.stamp };
+      return { key, entry, content: reading.text, stamp: reading.stamp };
     else return { key, entry, stamp: reading.stamp };
     return undefined;
   }

@@ -2,7 +2,7 @@ import { isOutage, messageOf, TokenmirrorError, type CancelTimer, type Clock, ty
 import type { Actor } from './audit-log.js';
 import type { KeyRegistry } from './key-registry.js';
 import { withoutKeys } from './api-key.js';
-import { isEmail, isOneLine } from './key-wish.js';
+import { isEmail, isPlain } from './key-wish.js';
 import { describeQuota } from './quota.js';
 import type { WantedSource } from './wanted-source.js';
 import { describePlan, SETTLES_MS, type KeySync, type SyncOutcome } from './key-sync.js';
@@ -104,7 +104,7 @@ export class KeyKeeper {
   /** Tells whoever runs this that somebody asks for more, and leaves a line in the audit log. */
   async request(actor: Actor, email: string, note: string): Promise<void> {
     const { registry, clock, log, changed } = this.#parts;
-    if (!isEmail(email) || !isOneLine(note))
+    if (!isEmail(email) || !isPlain(note))
       throw new TokenmirrorError(
         'KEY_INVALID',
         'the request names no e-mail address, or cannot be passed on',

@@ -7,7 +7,7 @@ import { changeOf, findRow, recordOf, recordsOf } from './key-rows.js';
 import { KeySecrets } from './key-secrets.js';
 import { checkedNote, checkedOwner, refusePast } from './key-wish.js';
 import type { Quota } from './quota.js';
-import { raiseRevision, revisionOf } from './revision.js';
+import { holdRevision, raiseRevision, revisionOf } from './revision.js';
 import type { Changes, KeyRow, KeyTables, Reader } from './schema.js';
 import { SyncTargets } from './sync-targets.js';
 import { endOf, type Term } from './term.js';
@@ -359,6 +359,11 @@ export class KeyRegistry {
       const records = await recordsOf(db, rows, this.#clock.now());
       return records.filter((key): key is ApiKey & { expiresAt: number } => stateOf(key, now) === 'valid');
     });
+  }
+
+  /** Makes other processes that change the database wait for this transaction. */
+  hold(changes: Changes): Promise<void> {
+    return holdRevision(changes, this.isShared);
   }
 
   /** Counts what of each key was used, as a part of somebody else's transaction in the same database. */

@@ -1,16 +1,16 @@
 import { TokenmirrorError } from '@tokenmirror/core';
 
 const EMAIL = /^[^\s@]{1,64}@[^\s@]{1,190}$/;
-/** Would act on a terminal, or break a line. */
 const CONTROL = /\p{Cc}/u;
 const LONGEST_NOTE = 1000;
 
 export function isEmail(text: string): boolean {
-  return EMAIL.test(text) && !CONTROL.test(text);
+  return EMAIL.test(text) && isPlain(text);
 }
 
-export function isOneLine(text: string): boolean {
-  return text.length <= LONGEST_NOTE && !CONTROL.test(text);
+/** Nothing that would act on a terminal, or break a line. */
+export function isPlain(text: string): boolean {
+  return !CONTROL.test(text);
 }
 
 /** In small letters; the empty one is nobody. @throws TokenmirrorError KEY_INVALID */
@@ -22,7 +22,7 @@ export function checkedOwner(owner: string): string {
 
 /** @throws TokenmirrorError KEY_INVALID */
 export function checkedNote(note: string): string {
-  if (isOneLine(note)) return note;
+  if (note.length <= LONGEST_NOTE && isPlain(note)) return note;
   throw new TokenmirrorError(
     'KEY_INVALID',
     'the note, or a label, cannot be used',

@@ -48,6 +48,7 @@ interface EntryRow {
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 const REFUSED: WriteOutcome = { status: 'refused' };
+const DIVIDED_BY_ZERO = '22012';
 /** How long the server has to deliver a notification to ourselves, to prove that LISTEN works here. */
 const PROOF_MS = 2000;
 
@@ -141,7 +142,7 @@ export class PostgresStore implements TokenStore {
   async write(changes: readonly Change[], author: string, how?: 'together'): Promise<readonly WriteOutcome[]> {
     const refused = changes.map((change) => unacceptable(change));
     if (how === 'together' && refused.some((outcome) => outcome !== undefined)) return refused.map((outcome) => outcome ?? REFUSED);
-    if (how === 'together') return this.#connections.use((client) => this.#writeAll(client, changes, author));
+    if (how === 'together') return this.#writeTogether(changes, author);
     const rest = changes.filter((_, index) => refused[index] === undefined);
     const outcomes = await this.#writeEach(rest, author);
     return refused.map((outcome) => outcome ?? outcomes.shift() ?? REFUSED);
@@ -200,7 +201,7 @@ export class PostgresStore implements TokenStore {
   async #writeEach(changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
     if (changes.length === 0) return [];
     try {
-      return await this.#connections.use((client) => this.#writeOn(client, changes, author));
+      return await this.#writeBy(this.#sql.write, changes, author);
     } catch (error) {
       const { cause } = error as Error;
       if (!isDocumentError(cause)) throw error;
@@ -211,24 +212,22 @@ export class PostgresStore implements TokenStore {
     }
   }
 
-  async #writeAll(client: pg.ClientBase, changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
-    await client.query('BEGIN');
+  async #writeTogether(changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
+    if (new Set(changes.map(({ key }) => key)).size < changes.length) return changes.map(() => REFUSED);
     try {
-      const outcomes = await this.#writeOn(client, changes, author);
-      const isWhole = outcomes.every(({ status }) => status === 'written');
-      await client.query(isWhole ? 'COMMIT' : 'ROLLBACK');
-      return isWhole ? outcomes : changes.map(() => REFUSED);
+      return await this.#writeBy(this.#sql.writeTogether, changes, author);
     } catch (error) {
-      await client.query('ROLLBACK').catch(() => undefined);
-      if (!isDocumentError(error)) throw error;
-      return changes.map(({ key }) => (readDocumentKey(key).ok ? refusedBy(error) : REFUSED));
+      const { cause } = error as Error;
+      if (sqlState(cause) === DIVIDED_BY_ZERO) return changes.map(() => REFUSED);
+      if (!isDocumentError(cause)) throw error;
+      return changes.map(({ key }) => (readDocumentKey(key).ok ? refusedBy(cause) : REFUSED));
     }
   }
 
-  async #writeOn(client: pg.ClientBase, changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
+  async #writeBy(statement: string, changes: readonly Change[], author: string): Promise<WriteOutcome[]> {
     const first = new Map(changes.toReversed().map((change) => [change.key, change]));
     const distinct = [...first.values()];
-    const { rows } = await this.#queryOn<{ key: StoreKey; revision: Revision }>(client, this.#sql.write, [
+    const { rows } = await this.#query<{ key: StoreKey; revision: Revision }>(statement, [
       author,
       distinct.map(({ key }) => key),
       distinct.map(({ expected }) => expected),
@@ -263,12 +262,10 @@ export class PostgresStore implements TokenStore {
   }
 
   #query<Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
-    return this.#connections.use((client) => this.#queryOn<Row>(client, text, values));
-  }
-
-  #queryOn<Row extends pg.QueryResultRow>(client: pg.ClientBase, text: string, values?: readonly unknown[]): Promise<pg.QueryResult<Row>> {
     const name = this.#canPrepare ? `tokenmirror ${hash('md5', text)}` : undefined;
-    return client.query<Row>({ text, ...(values === undefined ? {} : { values: [...values] }), ...(name === undefined ? {} : { name }) });
+    return this.#connections.use((client) =>
+      client.query<Row>({ text, ...(values === undefined ? {} : { values: [...values] }), ...(name === undefined ? {} : { name }) }),
+    );
   }
 }
 

@@ -243,6 +243,9 @@ $body$`;
 
     /** One compare-and-set per key, all in one call: no lock outlives a round trip. Answers the written keys with their revisions. */
     write: `SELECT key, revision FROM ${at('tokenmirror_write')}($1, $2, $3, $4, $5, $6)`,
+    /** The same, all of it or nothing: a part that does not fit divides by zero, which takes back what was written. */
+    writeTogether: `WITH written AS MATERIALIZED (SELECT key, revision FROM ${at('tokenmirror_write')}($1, $2, $3, $4, $5, $6))
+      SELECT key, revision, 1 / (CASE WHEN (SELECT count(*) FROM written) = cardinality($2::text[]) THEN 1 ELSE 0 END) FROM written`,
 
     versions: `SELECT id::text AS id, extract(epoch FROM at) * 1000 AS at, reason, author FROM ${history} WHERE key = $1 ORDER BY id DESC LIMIT $2`,
     version: `SELECT content FROM ${history} WHERE key = $1 AND id = $2::bigint`,

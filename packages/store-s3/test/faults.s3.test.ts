@@ -218,6 +218,20 @@ describe('what a machine does that sleeps or dies', () => {
     expect(await bucket.get(key)).toBe(later ?? undefined);
   });
 
+  test('a change that was not heard of is not taken for an edit of a stranger, whatever else is put back', async () => {
+    const [writer, other] = [await opened(), await opened({ listingMs: 0 })];
+    const revision = await put(writer, KEY, text('1'));
+    await put(writer, OTHER, text('1'));
+    const { cursor } = await other.list();
+    const announced = (await bucket.get('.tokenmirror/cluster.json')) ?? '';
+    const [outcome] = await writer.write([changeOf(KEY, revision, text('2'))], 'me');
+    await bucket.put('.tokenmirror/cluster.json', announced);
+    await bucket.remove(OTHER);
+    await other.list(cursor);
+    expect(outcome).toEqual({ status: 'written', revision: (await other.read([KEY])).get(KEY)?.revision });
+    expect(await bucket.get(OTHER)).toBe(text('1'));
+  });
+
   test('who only opened a bucket to look announces what it writes all the same', async () => {
     const [writer, other] = [await opened(), await opened()];
     const revision = await put(writer, KEY, text('1'));

@@ -88,16 +88,22 @@ export class UsageBackup {
   }
 }
 
-/** What all backups in a store that is open know together; `undefined` where there is none. */
-export async function readBackups(store: TokenStore): Promise<Backup | undefined> {
+/** What the backups of each ledger in a store that is open know together, by the ledger's name. */
+export async function readBackups(store: TokenStore): Promise<ReadonlyMap<string, Backup>> {
   const { entries } = await store.list();
   const keys = entries.flatMap(({ name, state }): RecordKey[] => {
     const key = readRecordKey(name);
     return key?.startsWith(`${COLLECTION}/`) === true && state === 'live' ? [key] : [];
   });
-  const found = keys.length === 0 ? [] : [...(await store.read(keys)).values()];
-  const backups = found.flatMap((entry) => (entry.state === 'live' ? (decodeBackup(entry.content) ?? []) : []));
-  return backups.sort((a, b) => b.at - a.at).reduce<Backup | undefined>((merged, each) => mergeBackups(merged ?? each, each), undefined);
+  const backups = new Map<string, Backup>();
+  for (const [key, entry] of keys.length === 0 ? [] : await store.read(keys)) {
+    const backup = entry.state === 'live' ? decodeBackup(entry.content) : undefined;
+    if (backup === undefined) continue;
+    const name = key.slice(COLLECTION.length + 1).replace(/-(?:weekday|month)-\d+$/, '');
+    const same = backups.get(name) ?? backup;
+    backups.set(name, backup.at > same.at ? mergeBackups(backup, same) : mergeBackups(same, backup));
+  }
+  return backups;
 }
 
 /** Of each day of each CLIProxyAPI the one that knows more requests. */

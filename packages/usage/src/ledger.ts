@@ -35,9 +35,12 @@ export interface Summary {
   readonly names: readonly { readonly hash: string; readonly mask: string }[];
 }
 
-/** An event as it goes into a file: with masks, and as far as names were kept with them. */
+/** An event with the masks of its key and its account beside their hashes. */
+export type MaskedEvent = EventRow & { readonly key: string; readonly account: string };
+
+/** An event as it goes into a file: masked, and as far as names were kept with them. */
 export interface ExportedEvent {
-  readonly row: EventRow & { readonly key: string; readonly account: string };
+  readonly row: MaskedEvent;
   readonly event: UsageEvent;
 }
 
@@ -76,30 +79,61 @@ export class Ledger {
   take(origin: string, events: readonly UsageEvent[], isRestorable = false): Promise<Taken> {
     const { registry, database } = this.#parts;
     return database.change(async (changes) => {
-      const unique = await this.#countable(changes, origin, [...new Map(events.map((event) => [event.id, event])).values()]);
-      const added: UsageEvent[] = [];
-      for (const chunk of chunksOf(unique)) {
-        const rows = await changes
-          .insertInto('tokenmirror_usage_events')
-          .values(chunk.map((event) => this.#rowOf(origin, event)))
-          .onConflict((conflict) => conflict.column('id').doNothing())
-          .returning('id')
-          .execute();
-        const ids = new Set(rows.map(({ id }) => id));
-        added.push(...chunk.filter(({ id }) => ids.has(id)));
-      }
+      await registry.hold(changes);
+      const byId = new Map(events.map((event) => [event.id, event]));
+      const rows = await this.#insert(
+        changes,
+        origin,
+        [...byId.values()].map((event) => this.#rowOf(origin, event)),
+      );
+      const added = rows.flatMap(({ id }) => byId.get(id) ?? []);
       if (added.length === 0) return { added: 0, crossings: [] };
       await this.#nameThem(changes, added, isRestorable);
-      const rows = added.map((event) => this.#rowOf(origin, event));
-      await addUp(changes, 'tokenmirror_usage_hours', rows, HOUR_MS);
-      await addUp(changes, 'tokenmirror_usage_days', rows, DAY_MS);
       const crossings = await registry.countWithin(changes, added.map(useOf));
       return { added: added.length, crossings };
     });
   }
 
+  /** Takes back what this ledger, or another one, wrote into a file. It counts for no quota. Returns how many were new. */
+  takeBack(origin: string, events: readonly MaskedEvent[]): Promise<number> {
+    const { registry, database } = this.#parts;
+    return database.change(async (changes) => {
+      await registry.hold(changes);
+      const masks = new Map<string, string>();
+      const rows = events.map(({ key, account, ...row }) => {
+        masks.set(row.key_hash, key).set(row.account_hash, account);
+        return row;
+      });
+      const added = await this.#insert(changes, origin, [...new Map(rows.map((row) => [row.id, row])).values()]);
+      await addNames(
+        changes,
+        [...masks].map(([hash, mask]) => ({ hash, mask, sealed: null })),
+      );
+      return added.length;
+    });
+  }
+
+  /** What was not there, counted by hour and day. */
+  async #insert(changes: Changes, origin: string, rows: readonly EventRow[]): Promise<readonly EventRow[]> {
+    const added: EventRow[] = [];
+    for (const chunk of chunksOf(await this.#countable(changes, origin, rows))) {
+      const inserted = await changes
+        .insertInto('tokenmirror_usage_events')
+        .values(chunk)
+        .onConflict((conflict) => conflict.column('id').doNothing())
+        .returning('id')
+        .execute();
+      const ids = new Set(inserted.map(({ id }) => id));
+      added.push(...chunk.filter(({ id }) => ids.has(id)));
+    }
+    if (added.length === 0) return added;
+    await addUp(changes, 'tokenmirror_usage_hours', added, HOUR_MS);
+    await addUp(changes, 'tokenmirror_usage_days', added, DAY_MS);
+    return added;
+  }
+
   /** Of what is older than single events are kept nobody knows whether it was taken: it counts on days only of which nothing is known. */
-  async #countable(changes: Changes, origin: string, events: readonly UsageEvent[]): Promise<readonly UsageEvent[]> {
+  async #countable(changes: Changes, origin: string, events: readonly EventRow[]): Promise<readonly EventRow[]> {
     const { clock, keepEventsMs } = this.#parts;
     const edge = startOf(clock.now() - keepEventsMs, DAY_MS) + DAY_MS;
     if (events.every(({ at }) => at >= edge)) return events;
@@ -182,26 +216,26 @@ export class Ledger {
     }));
   }
 
-  /** Takes the sums of each day of which more is known there. Returns how many requests came by it. */
-  restore({ days, names }: Summary): Promise<number> {
-    return this.#parts.database.change(async (changes) => {
+  /** Takes the sums of each day of which nothing is known here, or with `more` of which less is: for a backup of this ledger. Returns how many requests came by it. */
+  restore({ days, names }: Summary, how?: 'more'): Promise<number> {
+    const { database, registry } = this.#parts;
+    return database.change(async (changes) => {
+      await registry.hold(changes);
       const known = byDay(await changes.selectFrom('tokenmirror_usage_days').selectAll().execute());
       let restored = 0;
       for (const [day, rows] of byDay(days)) {
         const before = known.get(day) ?? [];
         const more = requestsOf(rows) - requestsOf(before);
-        if (more <= 0) continue;
+        if (more <= 0 || (how !== 'more' && before.length > 0)) continue;
         const [{ start, origin }] = rows;
         await changes.deleteFrom('tokenmirror_usage_days').where('start', '=', start).where('origin', '=', origin).execute();
         for (const chunk of chunksOf(rows)) await changes.insertInto('tokenmirror_usage_days').values(chunk).execute();
         restored += more;
       }
-      for (const chunk of chunksOf(names.map((name) => ({ ...name, sealed: null }))))
-        await changes
-          .insertInto('tokenmirror_usage_names')
-          .values(chunk)
-          .onConflict((conflict) => conflict.column('hash').doNothing())
-          .execute();
+      await addNames(
+        changes,
+        names.map((name) => ({ ...name, sealed: null })),
+      );
       return restored;
     });
   }
@@ -306,17 +340,26 @@ export class Ledger {
       const hash = this.#hashOf(name);
       return { hash, mask: maskedAccount(name), sealed: isRestorable ? registry.secrets.seal(name, hash) : null };
     });
+    if (!isRestorable) return addNames(changes, rows);
     for (const chunk of chunksOf(rows))
       await changes
         .insertInto('tokenmirror_usage_names')
         .values(chunk)
-        .onConflict((conflict) =>
-          isRestorable
-            ? conflict.column('hash').doUpdateSet((set) => ({ sealed: set.ref('excluded.sealed') }))
-            : conflict.column('hash').doNothing(),
-        )
+        .onConflict((conflict) => conflict.column('hash').doUpdateSet((set) => ({ sealed: set.ref('excluded.sealed') })))
         .execute();
   }
+}
+
+type NameRow = UsageTables['tokenmirror_usage_names'];
+
+/** What is known already stays as it is. */
+async function addNames(changes: Changes, names: readonly NameRow[]): Promise<void> {
+  for (const chunk of chunksOf(names))
+    await changes
+      .insertInto('tokenmirror_usage_names')
+      .values(chunk)
+      .onConflict((conflict) => conflict.column('hash').doNothing())
+      .execute();
 }
 
 async function addUp(

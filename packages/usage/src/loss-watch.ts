@@ -50,24 +50,30 @@ export class LossWatch {
   async compare(attempts: number, isRecorded: boolean): Promise<boolean> {
     const { ledger, origin, clock } = this.#parts;
     const counted = await ledger().counted(origin);
-    if (this.#before === undefined || attempts < this.#before.attempts || !isRecorded) {
-      this.#before = { attempts, counted };
-      this.#missing = 0;
+    const before = this.#before;
+    if (before === undefined || attempts < before.attempts || !isRecorded) {
+      await this.#begin(counted, 0);
       return false;
     }
-    const missing = attempts - this.#before.attempts - (counted - this.#before.counted);
-    if (missing < 0) this.#before = { attempts, counted };
+    const missing = attempts - before.attempts - (counted - before.counted);
+    if (missing < 0) await this.#begin(counted, 0);
     // What is under way is counted before it is told: only what is missing twice is lost.
     const lost = Math.min(missing, this.#missing);
     this.#missing = Math.max(0, missing);
     if (lost <= 0) return false;
-    const isStarved = counted === this.#before.counted;
-    this.#before = { attempts: attempts - (missing - lost), counted };
-    this.#missing = missing - lost;
+    const isStarved = counted === before.counted;
+    await this.#begin(counted, missing - lost);
     this.#lost += lost;
     this.#lostAt = clock.now();
     await this.#tell(lost);
     return isStarved;
+  }
+
+  /** What is counted from here on. The attempts are looked at after the ledger, so that none is missed that the ledger has already. */
+  async #begin(counted: number, missing: number): Promise<void> {
+    const attempts = await countAttempts(this.#parts.client);
+    this.#before = attempts.ok && attempts.value !== undefined ? { attempts: attempts.value - missing, counted } : undefined;
+    this.#missing = missing;
   }
 
   async #tell(lost: number): Promise<void> {

@@ -65,7 +65,9 @@ export class UsageCollector {
   #version: string | undefined;
   #probedAt = -Infinity;
   #isRecorded: boolean | undefined;
+  /** Why nothing can be had, and why what was had cannot be kept. */
   #problem: CollectorReport['problem'];
+  #keeping: CollectorReport['problem'];
   #collected = 0;
   #lastAt: number | undefined;
   #cancel: CancelTimer | undefined;
@@ -95,7 +97,7 @@ export class UsageCollector {
       origin,
       how: this.#channel.state === 'live' ? 'subscription' : this.#how,
       isRecorded: this.#isRecorded,
-      problem: this.#problem,
+      problem: this.#keeping ?? this.#problem,
       collected: this.#collected,
       restored: this.#snapshots.restored,
       lost: this.#losses.lost,
@@ -215,7 +217,7 @@ export class UsageCollector {
     try {
       this.#parts.spool.add([text]);
     } catch (error) {
-      this.#problem = { reason: `usage cannot be written down (${messageOf(error)})`, remedy: 'Check the disk of the state directory.' };
+      this.#keeping = { reason: `usage cannot be written down (${messageOf(error)})`, remedy: 'Check the disk of the state directory.' };
       this.#parts.changed();
     }
     this.#gathering ??= this.#parts.clock.after(GATHER_MS, () => {
@@ -224,14 +226,22 @@ export class UsageCollector {
     });
   }
 
-  /** From the spool into the ledger; what the ledger does not take now stays. */
+  /** From the spool into the ledger; what the ledger does not take now stays. Nothing to take says nothing of the ledger. */
   async #empty(): Promise<void> {
+    if (this.#parts.spool.isEmpty) return;
     await this.#parts.spool.drain(async (records) => {
       await this.#take(
         records.flatMap((record) => readRecord(record) ?? []),
         false,
       );
     });
+    this.#isKept();
+  }
+
+  #isKept(): void {
+    if (this.#keeping === undefined) return;
+    this.#keeping = undefined;
+    this.#parts.changed();
   }
 
   async #take(events: readonly UsageEvent[], isRestorable: boolean): Promise<number> {
@@ -254,7 +264,7 @@ export class UsageCollector {
   }
 
   #hasFailed(error: unknown): void {
-    this.#problem = {
+    this.#keeping = {
       reason: `usage cannot be kept (${messageOf(error)})`,
       remedy: 'What was read waits on the disk, and is taken when the database is back.',
     };

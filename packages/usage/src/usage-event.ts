@@ -187,7 +187,8 @@ function hashed(kind: string, text: string): string {
   return createHash('sha256').update(`${kind}\n${text}`).digest('base64url');
 }
 
-function jsonIn(text: string): unknown {
+/** `undefined` for what is no JSON. */
+export function jsonIn(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

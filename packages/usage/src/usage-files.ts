@@ -1,5 +1,6 @@
-import type { Ledger } from './ledger.js';
-import { readRecord, readSnapshot, snapshotOf, type UsageEvent } from './usage-event.js';
+import { z } from 'zod';
+import type { Ledger, MaskedEvent } from './ledger.js';
+import { jsonIn, readRecord, readSnapshot, snapshotOf, type UsageEvent } from './usage-event.js';
 
 export type UsageFormat = 'v1' | 'csv' | 'jsonl';
 
@@ -19,7 +20,33 @@ const COLUMNS = [
   'cache_creation',
   'total',
   'latency_ms',
+  'auth_index',
+  'id',
+  'key_hash',
+  'account_hash',
 ] as const;
+const COUNT = z.number().int().nonnegative();
+const EXPORTED = z.object({
+  timestamp: z.string().refine((text) => Number.isFinite(Date.parse(text))),
+  origin: z.string(),
+  key: z.string(),
+  model: z.string(),
+  provider: z.string(),
+  account: z.string(),
+  endpoint: z.string(),
+  failed: COUNT.max(1),
+  input: COUNT,
+  output: COUNT,
+  reasoning: COUNT,
+  cached: COUNT,
+  cache_creation: COUNT,
+  total: COUNT,
+  latency_ms: COUNT,
+  auth_index: z.string(),
+  id: z.string().min(1),
+  key_hash: z.string(),
+  account_hash: z.string(),
+});
 /** Rows that are in memory at one time. */
 const PAGE = 5000;
 
@@ -49,15 +76,21 @@ export async function* exportLedger(ledger: Ledger, format: UsageFormat, since: 
 
 /** What a file holds: an export of upstream (`usage-export.json`), or records of its queue, one a line. `undefined` for neither. */
 export function readUsageFile(text: string): readonly UsageEvent[] | undefined {
-  let whole: unknown;
-  try {
-    whole = JSON.parse(text);
-  } catch {
-    whole = undefined;
-  }
-  const snapshot = readSnapshot(whole);
+  const snapshot = readSnapshot(jsonIn(text));
   if (snapshot !== undefined) return snapshot;
   const events = text.split('\n').flatMap((line) => readRecord(line) ?? []);
+  return events.length === 0 ? undefined : events;
+}
+
+/** What `exportLedger` wrote as `jsonl`. `undefined` for anything else. */
+export function readLedgerExport(text: string): readonly MaskedEvent[] | undefined {
+  const events: MaskedEvent[] = [];
+  for (const line of text.split('\n')) {
+    if (line.trim() === '') continue;
+    const reading = EXPORTED.safeParse(jsonIn(line));
+    if (!reading.success) return undefined;
+    events.push({ ...reading.data, at: Date.parse(reading.data.timestamp) });
+  }
   return events.length === 0 ? undefined : events;
 }
 

@@ -348,7 +348,7 @@ describe('a backup', () => {
     expect(await backUp()).toEqual({ status: 'written', requests: 3, missing: 0 });
     const fresh = await newLedger();
     await fresh.take('here', [event()]);
-    const backup = await readBackups(store);
+    const backup = (await readBackups(store)).get('one');
     if (backup === undefined) throw new Error('there is no backup');
     expect(await fresh.restore(backup)).toBe(2);
     expect(await fresh.restore(backup)).toBe(0);
@@ -367,7 +367,7 @@ describe('a backup', () => {
       now += ms;
       expect(await backUp(lost)).toEqual({ status: 'written', requests: 2, missing: 3 });
     }
-    const backup = await readBackups(store);
+    const backup = (await readBackups(store)).get('one');
     expect(backup?.days.map(({ start, origin, requests }) => [Math.floor(start / DAY) - Math.floor(NOW / DAY), origin, requests])).toEqual([
       [-1, 'here', 1],
       [0, 'there', 1],
@@ -375,7 +375,7 @@ describe('a backup', () => {
       [1, 'here', 1],
     ]);
     if (backup === undefined) throw new Error('there is no backup');
-    expect(await lost.restore(backup)).toBe(3);
+    expect(await lost.restore(backup, 'more')).toBe(3);
     expect(await backUp(lost)).toEqual({ status: 'written', requests: 5, missing: 0 });
   });
 
@@ -398,9 +398,10 @@ describe('a backup', () => {
     await backUp();
     const lost = await newLedger();
     await lost.take('here', [event(), event({ at: NOW - DAY }), event({ at: NOW - DAY })]);
-    const backup = await readBackups(store);
+    const backup = (await readBackups(store)).get('one');
     if (backup === undefined) throw new Error('there is no backup');
-    expect(await lost.restore(backup)).toBe(1);
+    expect(await lost.restore(backup)).toBe(0);
+    expect(await lost.restore(backup, 'more')).toBe(1);
     expect((await lost.summary()).days.map(({ requests }) => requests)).toEqual([2, 2]);
   });
 

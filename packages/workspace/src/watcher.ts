@@ -11,8 +11,8 @@ export interface WatchedPlaces {
 
 /** How often files are looked at when the system cannot notify, in ms. */
 const POLLING_MS = 1000;
-/** For so long after it told of a change, chokidar does not tell of the next one of that file. */
-const SWALLOWED_MS = 50;
+/** After it told of a change, chokidar does not tell of the next one of that file for 50 ms and a little. */
+const SWALLOWED_MS = 100;
 /** How often it is checked that the watched directory is still the one that is there, in ms. */
 const IDENTITY_MS = 2000;
 

@@ -48,9 +48,13 @@ export function declareUsage({ add, within, handle, handleNamed }: Declare): voi
   );
   handleNamed(
     withOptions(
-      within(usage, 'import', 'Take over an export of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager.')
+      within(
+        usage,
+        'import',
+        'Take over an export of a ledger (jsonl) or of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager.',
+      )
         .argument('<file>')
-        .option('--origin <name>', 'which CLIProxyAPI they are of', 'imported'),
+        .option('--origin <name>', 'which CLIProxyAPI they are of, where the file does not tell', 'imported'),
       IRRELEVANT,
     ),
     async () => (await import('../commands/usage.js')).importUsage,
@@ -61,7 +65,7 @@ export function declareUsage({ add, within, handle, handleNamed }: Declare): voi
   );
   handle(
     withOptions(
-      within(usage, 'restore', 'Take the sums of each day of which a backup knows more than the ledger.').requiredOption(
+      within(usage, 'restore', 'Take the sums of each day of which the backup knows more than the ledger.').requiredOption(
         '--from <store>',
         'its name or URL',
       ),

@@ -138,10 +138,12 @@ export class KeysCommand {
     return text;
   }
 
-  /** Whether a daemon of this workspace looks after the keys; one without a management key does not. */
+  /** Whether a daemon of this workspace looks after the keys; one without a management key, or with `keys: no`, does not. */
   async #hasDaemon(): Promise<boolean> {
     const { stateDir } = this.#replicas.locations();
-    return (await lockOwner(stateDir)) !== undefined && (await readReport(stateDir))?.keys !== undefined;
+    const owner = await lockOwner(stateDir);
+    const report = await readReport(stateDir);
+    return owner !== undefined && report?.pid === owner.pid && (report.keys?.targets.length ?? 0) > 0;
   }
 
   async #awaitDaemon(revision: number): Promise<readonly Applied[]> {

@@ -4,6 +4,7 @@ import { parseSince } from '@tokenmirror/key-expiry';
 import {
   exportLedger,
   readBackups,
+  readLedgerExport,
   readSnapshot,
   readUsageFile,
   type BackupOutcome,
@@ -89,19 +90,24 @@ export class UsageCommand {
     return outcomes;
   }
 
-  /** The sums of each day of which a backup in a store knows more than the ledger. Returns how many requests came by it. @throws TokenmirrorError DOCUMENT_UNKNOWN */
+  /** The sums of each day of which its backup in a store knows more than the ledger, and of days of which only another one's knows. Returns how many requests came by it. @throws TokenmirrorError DOCUMENT_UNKNOWN */
   async restore(from: string): Promise<number> {
     const store = await this.#replicas.place(from);
     try {
       await store.open('look');
-      const backup = await readBackups(store);
-      if (backup === undefined)
+      const backups = await readBackups(store);
+      if (backups.size === 0)
         throw new TokenmirrorError(
           'DOCUMENT_UNKNOWN',
           `${store.description} holds no backup of usage`,
           'Name the store that `usage-backup` names.',
         );
-      return await this.#open.ledger.restore(backup);
+      const ours = this.#replicas.workspace().replicaId;
+      const { ledger } = this.#open;
+      let restored = 0;
+      for (const [name, backup] of backups) if (name === ours) restored += await ledger.restore(backup, 'more');
+      for (const [name, backup] of backups) if (name !== ours) restored += await ledger.restore(backup);
+      return restored;
     } finally {
       await store.close();
     }
@@ -111,35 +117,68 @@ export class UsageCommand {
     return exportLedger(this.#open.ledger, format, since);
   }
 
-  /** An export of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager. What is known already is not counted again. @throws TokenmirrorError DOCUMENT_REFUSED */
+  /**
+   * Our own export (JSON Lines), an export of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager. What is known already is not counted
+   * again. @throws TokenmirrorError DOCUMENT_REFUSED
+   */
   async import(file: string, origin: string, progress: (done: number, all: number) => void): Promise<UsageImport> {
-    const events = [...(await readEvents(file))].sort((a, b) => a.at - b.at);
-    let added = 0;
-    for (let from = 0; from < events.length;) {
-      const to = wholeDays(events, from);
-      added += (await this.#open.ledger.take(origin, events.slice(from, to), true)).added;
-      progress(to, events.length);
-      from = to;
+    const { ledger } = this.#open;
+    if (!existsSync(file)) throw refused(`there is no file ${file}`, 'Check its path.');
+    const theirs = await eventsOfAccessManager(file);
+    const ours = theirs === undefined ? readLedgerExport(textOf(file)) : undefined;
+    if (ours === undefined) {
+      const events = theirs ?? readEvents(file);
+      return inBatches(events, progress, async (batch) => (await ledger.take(origin, batch, true)).added);
     }
-    return { read: events.length, added };
+    const known = { read: 0, added: 0 };
+    for (const each of new Set(ours.map((event) => event.origin))) {
+      const events = ours.filter((event) => event.origin === each);
+      const before = known.read;
+      const done = await inBatches(
+        events,
+        (count) => {
+          progress(before + count, ours.length);
+        },
+        (batch) => ledger.takeBack(each, batch),
+      );
+      known.read += done.read;
+      known.added += done.added;
+    }
+    return known;
   }
 }
 
+/** In the order of time, whole days together. */
+async function inBatches<Event extends { readonly at: number }>(
+  unsorted: readonly Event[],
+  progress: (done: number, all: number) => void,
+  take: (batch: readonly Event[]) => Promise<number>,
+): Promise<UsageImport> {
+  const events = [...unsorted].sort((a, b) => a.at - b.at);
+  let added = 0;
+  for (let from = 0; from < events.length;) {
+    const to = wholeDays(events, from);
+    added += await take(events.slice(from, to));
+    progress(to, events.length);
+    from = to;
+  }
+  return { read: events.length, added };
+}
+
 /** Where a batch ends: with a day, for a day is counted as a whole. */
-function wholeDays(events: readonly UsageEvent[], from: number): number {
+function wholeDays(events: readonly { readonly at: number }[], from: number): number {
   const dayOf = (n: number): number => Math.floor((events[n]?.at ?? 0) / DAY_MS);
   let to = Math.min(events.length, from + AT_ONCE);
   while (to < events.length && dayOf(to) === dayOf(to - 1)) to += 1;
   return to;
 }
 
-async function readEvents(file: string): Promise<readonly UsageEvent[]> {
-  if (!existsSync(file)) throw refused(`there is no file ${file}`, 'Check its path.');
-  const events = (await eventsOfAccessManager(file)) ?? readUsageFile(textOf(file));
+function readEvents(file: string): readonly UsageEvent[] {
+  const events = readUsageFile(textOf(file));
   if (events !== undefined) return events;
   throw refused(
     `${file} holds no usage`,
-    'Give an export of CLIProxyAPI (usage-export.json), records one a line, or the database of cliproxy-access-manager.',
+    'Give an export of `tokenmirror usage export` (jsonl), one of CLIProxyAPI (usage-export.json), records one a line, or the database of cliproxy-access-manager.',
   );
 }
 

@@ -125,7 +125,10 @@ export class KeyCompanion {
 
   async #begin(registry: KeyRegistry): Promise<void> {
     const { KeyKeeper: Keeper, KeySync, WantedSource } = await import('@tokenmirror/key-expiry');
-    if (this.#targets.length === 0) return;
+    if (this.#targets.length === 0) {
+      this.#findTargets();
+      return;
+    }
     const { settings, replica, log, changed } = this.#parts;
     this.#problem = undefined;
     const wanted = new WantedSource(registry, systemClock);

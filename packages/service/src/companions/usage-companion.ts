@@ -40,6 +40,8 @@ export interface UsageReport {
 
 const TIDY_MS = 3_600_000;
 const TOTALS_MS = 30_000;
+/** How long somebody who asks for a look waits for it. */
+const ASKED_MS = 8000;
 const SPOOL_NAME_LENGTH = 12;
 
 /** Collects usage while the daemon runs. Whatever happens to it, everything else goes on. */
@@ -51,6 +53,9 @@ export class UsageCompanion {
   #open: OpenLedger | undefined;
   #collectors: readonly UsageCollector[] = [];
   #problem: string | undefined;
+  /** Why nothing is collected. */
+  #collecting: string | undefined;
+  #asked: Promise<unknown> | undefined;
   #totals: readonly UsageLine[] = [];
   readonly #backups = new Map<string, BackupReport>();
 
@@ -79,7 +84,10 @@ export class UsageCompanion {
 
   /** Reads everything that can be had now, for somebody who asks. */
   async collectNow(): Promise<readonly CollectorReport[]> {
-    await Promise.all(this.#collectors.map((collector) => collector.collectNow()));
+    this.#asked ??= Promise.all(this.#collectors.map((collector) => collector.collectNow())).finally(() => (this.#asked = undefined));
+    const tooLong = new AbortController();
+    await Promise.race([this.#asked, delay(ASKED_MS, undefined, { signal: tooLong.signal }).catch(() => undefined)]);
+    tooLong.abort();
     return this.report.collectors;
   }
 
@@ -101,8 +109,13 @@ export class UsageCompanion {
         await delay(backoffMs(attempt, Math.random), undefined, { signal: this.#stopping.signal }).catch(() => undefined);
       }
     }
+    if (registry === undefined && !this.#stopping.signal.aborted) {
+      this.#problem ??= 'the registry of keys, which lies beside it, cannot be opened';
+      changed();
+    }
     if (this.#open === undefined) return;
-    if (this.#collectors.length > 0) this.#problem = undefined;
+    this.#problem = this.#collecting;
+    changed();
     const { ledger } = this.#open;
     this.#every('tidy', TIDY_MS, () => ledger.tidy());
     this.#every('totals', TOTALS_MS, () => this.#sumUp());
@@ -121,7 +134,8 @@ export class UsageCompanion {
     try {
       this.#collectors = await this.#makeCollectors();
     } catch (error) {
-      this.#problem = messageOf(error);
+      this.#collecting = messageOf(error);
+      this.#problem = this.#collecting;
       this.#parts.log.error('usage-unavailable', { reason: messageOf(error), remedy: 'Check the rights of the state directory.' });
       this.#parts.changed();
     }
@@ -133,10 +147,9 @@ export class UsageCompanion {
     const { Spool, UsageCollector: Collector } = await import('@tokenmirror/usage');
     const { settings, locations, keys, replica, log, changed } = this.#parts;
     return keys.targets.map(({ name, client }) => {
-      const origin = name === 'beside' ? originBeside(settings, replica) : name;
       const spool = new Spool(join(locations.stateDir, 'usage', hash('sha256', name).slice(0, SPOOL_NAME_LENGTH)));
       return new Collector({
-        origin,
+        origin: name === 'beside' ? replica : name,
         client,
         ledger: () => this.#opened.ledger,
         spool,
@@ -186,10 +199,4 @@ export class UsageCompanion {
     const lines = await this.#open?.questions.top('model', 0, 100);
     this.#totals = lines ?? [];
   }
-}
-
-/** A CLIProxyAPI on this machine is called by the replica that it belongs to; one elsewhere may have several that read it, and is called by its address. */
-function originBeside(settings: Settings, replica: string): string {
-  const { hostname, origin } = new URL(settings['cliproxy-url'] ?? 'http://localhost');
-  return /^(localhost$|127\.|\[::1\])/.test(hostname) ? replica : origin;
 }
