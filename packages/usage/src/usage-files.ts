@@ -82,16 +82,31 @@ export function readUsageFile(text: string): readonly UsageEvent[] | undefined {
   return events.length === 0 ? undefined : events;
 }
 
-/** What `exportLedger` wrote as `jsonl`. `undefined` for anything else. */
+/** What `exportLedger` wrote as `jsonl` or `csv`. `undefined` for anything else. */
 export function readLedgerExport(text: string): readonly MaskedEvent[] | undefined {
   const events: MaskedEvent[] = [];
-  for (const line of text.split('\n')) {
-    if (line.trim() === '') continue;
-    const reading = EXPORTED.safeParse(jsonIn(line));
+  const header = `${COLUMNS.join(',')}\n`;
+  const lines = text.split('\n').filter((line) => line.trim() !== '');
+  for (const value of text.startsWith(header) ? recordsIn(text.slice(header.length)) : lines.map(jsonIn)) {
+    const reading = EXPORTED.safeParse(value);
     if (!reading.success) return undefined;
     events.push({ ...reading.data, at: Date.parse(reading.data.timestamp) });
   }
   return events.length === 0 ? undefined : events;
+}
+
+/** The rows of a CSV file as `cell` writes it. */
+function recordsIn(csv: string): unknown[] {
+  const rows: string[][] = [[]];
+  for (const [, quoted, plain = '', end] of csv.matchAll(/(?:"((?:[^"]|"")*)"|([^",\n]*))(,|\n|$)/g)) {
+    const text = quoted?.replaceAll('""', '"') ?? plain;
+    rows.at(-1)?.push(/^'[=+\-@]/.test(text) ? text.slice(1) : text);
+    if (end !== ',') rows.push([]);
+  }
+  const isCount = (name: (typeof COLUMNS)[number]): boolean => EXPORTED.shape[name] instanceof z.ZodNumber;
+  return rows
+    .filter((row) => row.length === COLUMNS.length)
+    .map((row) => Object.fromEntries(COLUMNS.map((name, n) => [name, isCount(name) ? Number(row[n]) : row[n]])));
 }
 
 /** A cell that a spreadsheet does not take for a formula. */

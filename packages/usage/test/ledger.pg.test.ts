@@ -13,6 +13,7 @@ import {
   Ledger,
   Questions,
   readBackups,
+  readLedgerExport,
   readPrices,
   readRecord,
   readSnapshot,
@@ -377,6 +378,20 @@ describe('a backup', () => {
     if (backup === undefined) throw new Error('there is no backup');
     expect(await lost.restore(backup, 'more')).toBe(3);
     expect(await backUp(lost)).toEqual({ status: 'written', requests: 5, missing: 0 });
+  });
+
+  test.each(['jsonl', 'csv'] as const)('goes into another ledger as %s, whatever it holds', async (format) => {
+    await ledger.take('here, "and" there', [event({ model: '=evil("x")', endpoint: 'a\nb,c' }), event({ failed: true })]);
+    let text = '';
+    for await (const part of exportLedger(ledger, format, 0)) text += part;
+    const events = readLedgerExport(text);
+    expect(events).toHaveLength(2);
+    const other = await newLedger();
+    expect(await other.takeBack('here, "and" there', events ?? [])).toBe(2);
+    expect((await other.summary()).days).toEqual((await ledger.summary()).days);
+    let again = '';
+    for await (const part of exportLedger(other, format, 0)) again += part;
+    expect(again).toBe(text);
   });
 
   test('tidies names that nothing refers to any more, and nothing else', async () => {

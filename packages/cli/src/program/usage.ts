@@ -51,7 +51,7 @@ export function declareUsage({ add, within, handle, handleNamed }: Declare): voi
       within(
         usage,
         'import',
-        'Take over an export of a ledger (jsonl) or of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager.',
+        'Take over an export of a ledger (jsonl, csv) or of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager.',
       )
         .argument('<file>')
         .option('--origin <name>', 'which CLIProxyAPI they are of, where the file does not tell', 'imported'),

@@ -118,7 +118,7 @@ export class UsageCommand {
   }
 
   /**
-   * Our own export (JSON Lines), an export of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager. What is known already is not counted
+   * Our own export (JSON Lines, CSV), an export of CLIProxyAPI, records of its queue, or the database of cliproxy-access-manager. What is known already is not counted
    * again. @throws TokenmirrorError DOCUMENT_REFUSED
    */
   async import(file: string, origin: string, progress: (done: number, all: number) => void): Promise<UsageImport> {
@@ -178,7 +178,7 @@ function readEvents(file: string): readonly UsageEvent[] {
   if (events !== undefined) return events;
   throw refused(
     `${file} holds no usage`,
-    'Give an export of `tokenmirror usage export` (jsonl), one of CLIProxyAPI (usage-export.json), records one a line, or the database of cliproxy-access-manager.',
+    'Give an export of `tokenmirror usage export` (jsonl, csv), one of CLIProxyAPI (usage-export.json), records one a line, or the database of cliproxy-access-manager.',
   );
 }
 
