@@ -44,4 +44,13 @@ export {
 export * from './commands/usage.js';
 export { problemOf as backupProblem } from './companions/back-up.js';
 export type { UsageReport } from './companions/usage-companion.js';
-export { GROUPS, timelineView, usageView, type Group, type TimelinePoint, type UsageFormat, type UsageLine } from '@tokenmirror/usage';
+export {
+  GROUPS,
+  isLossRecent,
+  timelineView,
+  usageView,
+  type Group,
+  type TimelinePoint,
+  type UsageFormat,
+  type UsageLine,
+} from '@tokenmirror/usage';

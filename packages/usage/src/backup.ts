@@ -3,10 +3,10 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { z } from 'zod';
 import { recordKey, readRecordKey, type Clock, type RecordKey, type TokenStore } from '@tokenmirror/core';
 import { byDay, requestsOf, type Ledger, type PeriodRow, type Summary } from './ledger.js';
+import { COUNT, TOKEN_COUNTS } from './schema.js';
 
 const FORMAT = 1;
 const COLLECTION = 'usage';
-const COUNT = z.number().int().nonnegative();
 const SUMMARY = z.object({
   days: z.array(
     z.object({
@@ -18,12 +18,7 @@ const SUMMARY = z.object({
       account_hash: z.string(),
       requests: COUNT,
       failed: COUNT,
-      input: COUNT,
-      output: COUNT,
-      reasoning: COUNT,
-      cached: COUNT,
-      cache_creation: COUNT,
-      total: COUNT,
+      ...TOKEN_COUNTS,
     }),
   ),
   names: z.array(z.object({ hash: z.string(), mask: z.string() })),

@@ -1,4 +1,5 @@
 import type { Kysely } from 'kysely';
+import { z } from 'zod';
 import type { Schema } from '@tokenmirror/database';
 import type { KeyTables } from '@tokenmirror/key-expiry';
 
@@ -13,6 +14,10 @@ export interface Sums {
   cache_creation: number;
   total: number;
 }
+
+/** Counts of tokens, as they stand in files. */
+export const COUNT = z.number().int().nonnegative();
+export const TOKEN_COUNTS = { input: COUNT, output: COUNT, reasoning: COUNT, cached: COUNT, cache_creation: COUNT, total: COUNT };
 
 /** By what. `origin` is the CLIProxyAPI; keys and accounts stand as keyed hashes. */
 export interface Dimensions {

@@ -44,6 +44,13 @@ export interface CollectorReport {
   readonly lastAt: number | undefined;
 }
 
+/** Something that is lost stays lost: it is told for a day. */
+const LOSS_SHOWN_MS = 86_400_000;
+
+export function isLossRecent(lostAt: number | undefined, now: number): boolean {
+  return lostAt !== undefined && now - lostAt < LOSS_SHOWN_MS;
+}
+
 /** A queue keeps records for 60 s unless it is told otherwise. */
 const DRAIN_MS = 5000;
 /** With a subscription nothing enters the queue. */
@@ -151,6 +158,7 @@ export class UsageCollector {
     this.#note(refusal);
     if (refusal?.kind === 'no-such-call') this.#how = undefined;
     const { spool } = this.#parts;
+    if (refusal === undefined && spool.isEmpty) this.#isKept();
     if (refusal !== undefined || probed === 'snapshot') return;
     if (attempts === undefined || !spool.isEmpty) return;
     const isStarved = await this.#losses.compare(attempts, this.#isRecorded === true);
@@ -226,16 +234,14 @@ export class UsageCollector {
     });
   }
 
-  /** From the spool into the ledger; what the ledger does not take now stays. Nothing to take says nothing of the ledger. */
+  /** From the spool into the ledger; what the ledger does not take now stays. */
   async #empty(): Promise<void> {
-    if (this.#parts.spool.isEmpty) return;
     await this.#parts.spool.drain(async (records) => {
       await this.#take(
         records.flatMap((record) => readRecord(record) ?? []),
         false,
       );
     });
-    this.#isKept();
   }
 
   #isKept(): void {

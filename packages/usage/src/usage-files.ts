@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Ledger, MaskedEvent } from './ledger.js';
+import { COUNT, TOKEN_COUNTS } from './schema.js';
 import { jsonIn, readRecord, readSnapshot, snapshotOf, type UsageEvent } from './usage-event.js';
 
 export type UsageFormat = 'v1' | 'csv' | 'jsonl';
@@ -25,7 +26,6 @@ const COLUMNS = [
   'key_hash',
   'account_hash',
 ] as const;
-const COUNT = z.number().int().nonnegative();
 const EXPORTED = z.object({
   timestamp: z.string().refine((text) => Number.isFinite(Date.parse(text))),
   origin: z.string(),
@@ -35,12 +35,7 @@ const EXPORTED = z.object({
   account: z.string(),
   endpoint: z.string(),
   failed: COUNT.max(1),
-  input: COUNT,
-  output: COUNT,
-  reasoning: COUNT,
-  cached: COUNT,
-  cache_creation: COUNT,
-  total: COUNT,
+  ...TOKEN_COUNTS,
   latency_ms: COUNT,
   auth_index: z.string(),
   id: z.string().min(1),
@@ -82,10 +77,11 @@ export function readUsageFile(text: string): readonly UsageEvent[] | undefined {
   return events.length === 0 ? undefined : events;
 }
 
-/** What `exportLedger` wrote as `jsonl` or `csv`. `undefined` for anything else. */
+/** What `exportLedger` wrote as `jsonl` or `csv`. `undefined` for anything else, and for a part of it. */
 export function readLedgerExport(text: string): readonly MaskedEvent[] | undefined {
   const events: MaskedEvent[] = [];
   const header = `${COLUMNS.join(',')}\n`;
+  if (text.startsWith(header) && !text.endsWith('\n')) return undefined;
   const lines = text.split('\n').filter((line) => line.trim() !== '');
   for (const value of text.startsWith(header) ? recordsIn(text.slice(header.length)) : lines.map(jsonIn)) {
     const reading = EXPORTED.safeParse(value);
@@ -100,18 +96,18 @@ function recordsIn(csv: string): unknown[] {
   const rows: string[][] = [[]];
   for (const [, quoted, plain = '', end] of csv.matchAll(/(?:"((?:[^"]|"")*)"|([^",\n]*))(,|\n|$)/g)) {
     const text = quoted?.replaceAll('""', '"') ?? plain;
-    rows.at(-1)?.push(/^'[=+\-@]/.test(text) ? text.slice(1) : text);
+    rows.at(-1)?.push(/^'+[=+\-@]/.test(text) ? text.slice(1) : text);
     if (end !== ',') rows.push([]);
   }
   const isCount = (name: (typeof COLUMNS)[number]): boolean => EXPORTED.shape[name] instanceof z.ZodNumber;
   return rows
-    .filter((row) => row.length === COLUMNS.length)
+    .filter((row) => row.length > 1)
     .map((row) => Object.fromEntries(COLUMNS.map((name, n) => [name, isCount(name) ? Number(row[n]) : row[n]])));
 }
 
 /** A cell that a spreadsheet does not take for a formula. */
 function cell(value: unknown): string {
   const text = String(value);
-  const safe = /^[=+\-@]/.test(text) && !/^-?\d/.test(text) ? `'${text}` : text;
+  const safe = /^'*[=+\-@]/.test(text) && !/^-?\d/.test(text) ? `'${text}` : text;
   return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }

@@ -381,7 +381,10 @@ describe('a backup', () => {
   });
 
   test.each(['jsonl', 'csv'] as const)('goes into another ledger as %s, whatever it holds', async (format) => {
-    await ledger.take('here, "and" there', [event({ model: '=evil("x")', endpoint: 'a\nb,c' }), event({ failed: true })]);
+    await ledger.take('here, "and" there', [
+      event({ model: '=evil("x")', endpoint: 'a\nb,c' }),
+      event({ failed: true, model: "'=quoted" }),
+    ]);
     let text = '';
     for await (const part of exportLedger(ledger, format, 0)) text += part;
     const events = readLedgerExport(text);
@@ -392,6 +395,7 @@ describe('a backup', () => {
     let again = '';
     for await (const part of exportLedger(other, format, 0)) again += part;
     expect(again).toBe(text);
+    expect(readLedgerExport(text.slice(0, -20))).toBeUndefined();
   });
 
   test('tidies names that nothing refers to any more, and nothing else', async () => {

@@ -127,6 +127,13 @@ function collect(more: Partial<{ turnsOn: boolean }> = {}): UsageCollector {
   return collector;
 }
 
+async function closedDatabase(): Promise<Database<UsageTables>> {
+  const file = join(temporaryDirectory('usage'), 'companions.db');
+  const database = await Database.open<UsageTables>({ kind: 'embedded', file }, USAGE_SCHEMA);
+  await database.close();
+  return database;
+}
+
 async function requests(count: number): Promise<void> {
   for (let n = 0; n < count; n += 1) expect((await cpa.message('claude')).status).toBe(200);
 }
@@ -186,6 +193,18 @@ describe('in the snapshot era', () => {
     await cpa.restart();
     await until('they are back again', async () => (await live()) === 6);
     expect(await counted()).toBe(6);
+  });
+
+  test('a ledger that cannot be used is told, for as long as that is so', async () => {
+    await start('6.9');
+    const kept = ledger;
+    ledger = new Ledger({ database: await closedDatabase(), registry, clock, keepEventsMs: DAY, keepHoursMs: DAY });
+    const collector = collect();
+    await until('it is told', () => collector.report.problem?.reason.startsWith('usage cannot be kept') === true);
+    ledger = kept;
+    await until('it is over', () => collector.report.problem === undefined);
+    await requests(1);
+    await until('it is collected', has(1));
   });
 
   test('an upgrade into the queue era in the middle loses nothing', async () => {

@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { EXIT_ATTENTION, TokenmirrorError } from '@tokenmirror/core';
 import {
   backupProblem,
+  isLossRecent,
   ReplicaFactory,
   timelineView,
   UsageCommand,
@@ -161,7 +162,9 @@ export async function status(command: Command): Promise<number> {
     const isWell =
       report.daemon?.problem === undefined &&
       (report.daemon?.backups ?? []).every((each) => each.problem === undefined) &&
-      (report.daemon?.collectors ?? []).every((each) => each.problem === undefined && each.lost === 0 && each.isRecorded !== false);
+      (report.daemon?.collectors ?? []).every(
+        (each) => each.problem === undefined && !isLossRecent(each.lostAt, Date.now()) && each.isRecorded !== false,
+      );
     if (json) printJson(report);
     else {
       print(`ledger     ${String(report.requests)} requests, ${String(report.tokens)} tokens`);

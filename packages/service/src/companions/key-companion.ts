@@ -72,10 +72,11 @@ export class KeyCompanion {
   /** Opens the registry, however long its database is out of reach, and begins. Never fails. */
   async start(): Promise<void> {
     const { settings, locations, log, changed } = this.#parts;
-    this.#findTargets();
+    const unusable = this.#findTargets();
     for (let attempt = 0; !this.#stopping.signal.aborted; attempt += 1) {
       try {
         this.#registry = await openKeyRegistry(settings, locations);
+        this.#problem = unusable;
         break;
       } catch (error) {
         const remedy = error instanceof TokenmirrorError ? error.remedy : '';
@@ -88,7 +89,7 @@ export class KeyCompanion {
     }
     try {
       if (this.#stopping.signal.aborted) await this.#registry?.close();
-      else if (this.#registry !== undefined) await this.#begin(this.#registry);
+      else if (this.#registry !== undefined && unusable === undefined) await this.#begin(this.#registry);
     } catch (error) {
       this.#cannot(error);
     }
@@ -107,13 +108,15 @@ export class KeyCompanion {
     await this.#registry?.close();
   }
 
-  #findTargets(): void {
+  /** Why the settings cannot be used, if so. */
+  #findTargets(): string | undefined {
     const { settings, client, refusedKeys } = this.#parts;
     try {
       this.#targets = keyTargets(settings, client, refusedKeys);
     } catch (error) {
       this.#cannot(error);
     }
+    return this.#problem;
   }
 
   #cannot(error: unknown): void {
@@ -125,12 +128,7 @@ export class KeyCompanion {
 
   async #begin(registry: KeyRegistry): Promise<void> {
     const { KeyKeeper: Keeper, KeySync, WantedSource } = await import('@tokenmirror/key-expiry');
-    if (this.#targets.length === 0) {
-      this.#findTargets();
-      return;
-    }
     const { settings, replica, log, changed } = this.#parts;
-    this.#problem = undefined;
     const wanted = new WantedSource(registry, systemClock);
     const syncs = (settings.keys ? this.#targets : []).map(
       (target) => new KeySync({ registry, wanted, client: target.client, clock: systemClock, target: `${replica} ${target.name}` }),

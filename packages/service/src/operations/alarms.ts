@@ -1,5 +1,6 @@
 import type { DocumentKey } from '@tokenmirror/core';
 import type { KeysReport } from '@tokenmirror/key-expiry';
+import { isLossRecent } from '@tokenmirror/usage';
 import type { UsageReport } from '../companions/usage-companion.js';
 import type { DaemonReport } from '../daemon/status-file.js';
 import type { Starting } from './health.js';
@@ -7,9 +8,6 @@ import { maskedName } from './masked-name.js';
 
 /** `critical`: credentials are or will be out of service, or open to strangers. `warning`: something is not kept as it should be. */
 export type Severity = 'critical' | 'warning';
-
-/** Something that is lost stays lost: it is told for a day. */
-const LOSS_SHOWN_MS = 86_400_000;
 
 /** Something that is wrong now, for as long as it is. */
 export interface Alarm {
@@ -243,7 +241,7 @@ function raiseOfUsage({ problem, collectors, backups }: UsageReport, now: number
         'Set usage-statistics-enabled in its config, or usage-enable here.',
         origin,
       );
-    if (lostAt !== undefined && now - lostAt < LOSS_SHOWN_MS)
+    if (isLossRecent(lostAt, now))
       raise(
         'usage-lost',
         `${String(lost)} requests of ${origin} were never told`,
