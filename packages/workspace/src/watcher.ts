@@ -1,7 +1,7 @@
-import { watch as chokidarWatch, type FSWatcher } from 'chokidar';
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, join, relative, sep } from 'node:path';
 import { CONFIG_KEY, messageOf, readCredentialPath, type Clock, type DocumentKey, type Log } from '@tokenmirror/core';
+import { DirectoryEvents } from './directory-events.js';
 import { MARKER_NAME } from './marker.js';
 
 export interface WatchedPlaces {
@@ -11,8 +11,6 @@ export interface WatchedPlaces {
 
 /** How often files are looked at when the system cannot notify, in ms. */
 const POLLING_MS = 1000;
-/** After it told of a change, chokidar does not tell of the next one of that file for 50 ms and a little. */
-const SWALLOWED_MS = 100;
 /** How often it is checked that the watched directory is still the one that is there, in ms. */
 const IDENTITY_MS = 2000;
 
@@ -25,7 +23,7 @@ export class Watcher {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #hint: (key: DocumentKey | undefined) => void;
-  #watcher: FSWatcher | undefined;
+  #watcher: DirectoryEvents | undefined;
   #polling = false;
   #identity: string | undefined;
   #stopped = false;
@@ -56,26 +54,28 @@ export class Watcher {
   async #open(): Promise<void> {
     const { authDir, configFile } = this.#places;
     this.#identity = identityOf(authDir, configFile);
-    const watcher = chokidarWatch(configFile === undefined ? [authDir] : [authDir, configFile], {
+    // Not a file that is missing: chokidar then says too soon that it is ready.
+    const configPlace = [configFile, configFile && dirname(configFile)].find((path) => path !== undefined && existsSync(path));
+    const watched = configPlace === undefined ? [authDir] : [authDir, configPlace];
+    const watcher: DirectoryEvents = new DirectoryEvents({
       ignoreInitial: true,
       usePolling: this.#polling,
       interval: POLLING_MS,
-      ignored: (path, stats) => stats?.isFile() === true && this.#keyOf(path) === undefined && !path.endsWith(MARKER_NAME),
+      ignored: (path, stats) => {
+        if (stats?.isFile() === true) return watcher.options.usePolling ? !this.#isOurs(path) : path !== configFile;
+        return stats?.isDirectory() === true && !this.#isInside(path) && !watched.includes(path);
+      },
     });
     this.#watcher = watcher;
-    const toldAt = new Map<DocumentKey, number>();
     watcher.on('all', (_, path) => {
-      const key = this.#keyOf(path);
-      if (key !== undefined) {
-        toldAt.set(key, performance.now());
-        this.#hint(key);
-      } else if (path === authDir || path.endsWith(MARKER_NAME)) this.#hint(undefined);
+      this.#changed(path);
     });
     watcher.on('raw', (_, name: string | null, details) => {
       const { watchedPath = '' } = details as { readonly watchedPath?: string };
+      if (this.#isOurs(watchedPath)) this.#changed(watchedPath);
       // Some systems tell no name.
-      const key = this.#keyOf(watchedPath) ?? this.#keyOf(join(watchedPath, name ?? ''));
-      if (key !== undefined && performance.now() - (toldAt.get(key) ?? -Infinity) < SWALLOWED_MS) this.#hint(key);
+      else if (name === null) this.#hint(undefined);
+      else this.#changed(join(watchedPath, name));
     });
     watcher.on('error', (error) => {
       this.#fallBack(error);
@@ -83,7 +83,30 @@ export class Watcher {
     await new Promise<void>((resolve) => {
       this.#giveUpWaiting = resolve;
       watcher.once('ready', resolve);
+      watcher.add(watched);
     });
+  }
+
+  #isOurs(path: string): boolean {
+    return this.#isMarker(path) || this.#keyOf(path) !== undefined;
+  }
+
+  #isMarker(path: string): boolean {
+    return path === join(this.#places.authDir, MARKER_NAME);
+  }
+
+  /** Of something in the auth directory that is not hidden. */
+  #isInside(path: string): boolean {
+    const inner = relative(this.#places.authDir, path).split(sep);
+    return inner.every((name) => name !== '' && !name.startsWith('.'));
+  }
+
+  #changed(path: string): void {
+    const { authDir } = this.#places;
+    const key = this.#keyOf(path);
+    if (key !== undefined) this.#hint(key);
+    else if (path === authDir || this.#isMarker(path)) this.#hint(undefined);
+    else if (this.#isInside(path) && this.#watcher?.knows(path) === false) this.#restart();
   }
 
   #keyOf(path: string): DocumentKey | undefined {

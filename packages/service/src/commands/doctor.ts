@@ -24,11 +24,7 @@ export async function doctor(replicas: ReplicaFactory, settings: Settings, versi
     ...checkRights(locations),
   ];
   findings.push(...(await attempt('credentials', () => checkCredentials(workspace, locations))));
-  findings.push(
-    ...(await attempt('file watches', async () => [
-      checkWatches(workspace.presence() === 'missing' ? 0 : (await workspace.scan()).files.length),
-    ])),
-  );
+  findings.push(checkWatches());
   findings.push(
     ...(await attempt('authority', async () => {
       const store = await replicas.authority(locations);

@@ -83,16 +83,15 @@ export async function checkCredentials(workspace: DirectoryWorkspace, { authDir 
       ];
 }
 
-/** How many files Linux lets a process watch. */
-export function checkWatches(files: number): Finding {
+/** How many places Linux lets a user watch. We take one for each directory; CLIProxyAPI and others want some, too. */
+export function checkWatches(): Finding {
   const limit = numberIn('/proc/sys/fs/inotify/max_user_watches');
   if (limit === undefined) return skipped('file watches', 'this system has no limit that can be read');
-  const needed = Math.max(ENOUGH_WATCHES, 2 * files);
-  if (limit >= needed) return ok('file watches', `${String(limit)} are allowed`);
+  if (limit >= ENOUGH_WATCHES) return ok('file watches', `${String(limit)} are allowed`);
   return attention(
     'file watches',
     `only ${String(limit)} are allowed; without them files are looked at every second`,
-    `sysctl fs.inotify.max_user_watches=${String(needed)}`,
+    `sysctl fs.inotify.max_user_watches=${String(ENOUGH_WATCHES)}`,
   );
 }
 
