@@ -357,9 +357,7 @@ shared('a login elsewhere during a visit is a fork: one of the two wins everywhe
 
 shared('a replica that vanishes for ever in the middle of a visit is taken over, hours later', async () => {
   const host = await inRefresh();
-  host.killDaemon();
-  host.killProxy();
-  host.isVanished = true;
+  host.vanish();
   await world.run(90 * MINUTE);
   equal(world.events.get('claim-taken-over'), undefined);
   const other = host === one ? two : one;

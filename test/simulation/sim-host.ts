@@ -5,6 +5,7 @@ import {
   Hasher,
   readDocumentKey,
   sealedLens,
+  TokenmirrorError,
   workspaceLens,
   type Base,
   type BaseRecords,
@@ -38,6 +39,17 @@ export interface HostParts {
   readonly failed: (host: SimHost, error: unknown) => void;
 }
 
+interface Daemon {
+  readonly process: SimProcess;
+  readonly engine: Engine;
+  readonly custodian: Custodian;
+  isStopping: boolean;
+}
+
+/** How long a daemon that thaws goes on before it sees that its lock is gone, at most, in ms. */
+const SEES_LOCK_MS = 20;
+const RESTART_MS = 5000;
+
 export const CLUSTER_KEY = 'simulated-key';
 const NO_HOST_SECTIONS: ReadonlySet<string> = new Set();
 
@@ -49,7 +61,9 @@ export class SimHost {
   readonly #bases = new Map<DocumentKey, Base>();
   readonly #visits = new Map<DocumentKey, Visit>();
   #made: VisitJournal['made'] = 'new';
-  daemon: { readonly process: SimProcess; readonly engine: Engine; readonly custodian: Custodian; isStopping: boolean } | undefined;
+  daemon: Daemon | undefined;
+  /** Daemons that were frozen until another one took their lock, and go on when they thaw. */
+  readonly #overtaken = new Set<Daemon>();
   proxy: { readonly process: SimProcess; readonly program: CliProxy; readonly run: number } | undefined;
   /** Gone for good, with its disk. */
   isVanished = false;
@@ -112,13 +126,55 @@ export class SimHost {
     engine
       .run({ id: `${this.name}-${String(random())}`, notes }, () => undefined)
       .catch((error: unknown) => {
-        if (!process.isDead) this.parts.failed(this, error);
+        if (process.isDead || this.daemon?.process !== process) return;
+        if (error instanceof TokenmirrorError && error.code === 'REPLICA_DUPLICATE') this.#restart();
+        else this.parts.failed(this, error);
       });
+  }
+
+  /** As a supervisor does. */
+  #restart(): void {
+    this.killDaemon();
+    this.parts.time.after(RESTART_MS, () => {
+      if (this.isUp) this.startDaemon();
+    });
   }
 
   killDaemon(): void {
     this.daemon?.process.kill();
     this.daemon = undefined;
+  }
+
+  /** A second daemon takes the lock of one that is frozen. */
+  overtakeDaemon(): void {
+    if (this.daemon === undefined) return;
+    this.#overtaken.add(this.daemon);
+    this.daemon = undefined;
+    this.startDaemon();
+  }
+
+  thawDaemon(daemon: Daemon): void {
+    daemon.process.thaw();
+    if (!this.#overtaken.delete(daemon)) return;
+    const { time, random } = this.parts;
+    time.after(random() * SEES_LOCK_MS, () => {
+      void daemon.engine.stop().then(() => {
+        daemon.process.kill();
+      });
+    });
+  }
+
+  /** Everything goes on that was frozen. */
+  thaw(): void {
+    for (const daemon of this.#overtaken) this.thawDaemon(daemon);
+    for (const each of [this.daemon, this.proxy]) if (each?.process.isFrozen === true) each.process.thaw();
+  }
+
+  vanish(): void {
+    this.killDaemon();
+    this.killProxy();
+    for (const { process } of this.#overtaken) process.kill();
+    this.isVanished = true;
   }
 
   async stopDaemon(): Promise<void> {

@@ -1,9 +1,20 @@
-import { Hasher, readDocument, type CustodyEvent, type DocumentKey, type EngineEvent, type RecordKey } from '@tokenmirror/core';
+import {
+  dismissHolder,
+  Hasher,
+  makeAlone,
+  readDocument,
+  shareAgain,
+  type CustodyEvent,
+  type DocumentKey,
+  type EngineEvent,
+  type RecordKey,
+  type TokenStore,
+} from '@tokenmirror/core';
 import type { Flavour } from '@tokenmirror/testkit';
 import { CLUSTER_KEY, SEALED, SimHost } from './sim-host.js';
 import { SimProvider, type Presentation } from './sim-provider.js';
-import { SimServer } from './sim-store.js';
-import { randomFrom, VirtualTime } from './virtual-time.js';
+import { EPOCH, SimServer } from './sim-store.js';
+import { randomFrom, SimProcess, VirtualTime } from './virtual-time.js';
 
 /** Why a token was presented twice although every rule was kept. Detected by the model, never by hand. */
 export type Cause = 'the answer was lost' | 'a replica vanished' | 'an old copy was put in' | 'the store went back in time';
@@ -174,6 +185,52 @@ export class World {
     host.disk.remove(path);
     this.deleted.set(path, this.time.now);
     this.notes.delete(path);
+  }
+
+  /** What a crash, a full disk or a hand makes of a file that holds nothing of its own. */
+  garble(host: SimHost, path: string): void {
+    const text = host.disk.read(path);
+    const stored = this.stored(path);
+    if (text === undefined || stored === undefined) return;
+    let fields: Fields;
+    try {
+      fields = JSON.parse(text) as Fields;
+    } catch {
+      return;
+    }
+    if (fields['refresh_token'] !== undefined || fields['access_token'] !== stored['access_token'] || fields['note'] !== stored['note'])
+      return;
+    const garbled = ['', '{}', JSON.stringify({ ...fields, access_token: '' })];
+    this.say(`${host.name} garbles ${path}`);
+    host.disk.put(path, garbled[Math.floor(this.random() * garbled.length)] ?? '');
+  }
+
+  /** One replica is to hold every token, by command. */
+  eject(host: SimHost): void {
+    this.say(`${host.name} is to be alone`);
+    this.#command(async (store) => {
+      await makeAlone(store, 'a command', host.name);
+    });
+  }
+
+  /** Ends what `eject` did, by command; a replica that is gone is dismissed. */
+  share(): void {
+    this.say('all are to share');
+    this.#command(async (store) => {
+      if (this.mode?.mode === 'alone') await shareAgain(store, 'a command');
+      const { replica, handover } = this.mode ?? {};
+      for (const gone of [replica, handover])
+        if (gone !== undefined && !this.living.some(({ name }) => name === gone)) await dismissHolder(store, 'a command', gone);
+    });
+  }
+
+  /** From a machine that nothing is wrong with; where the store is down, the command fails. */
+  #command(run: (store: TokenStore) => Promise<void>): void {
+    const process = new SimProcess(this.time, () => EPOCH);
+    const store = this.server.connect(process, { isCut: false, lostRequests: 0, lostReplies: 0 });
+    run(store).catch((error: unknown) => {
+      this.say(String(error));
+    });
   }
 
   async clientAsks(host: SimHost): Promise<void> {

@@ -55,8 +55,9 @@ export class Visits {
 
   /** A claim of this replica that no journal knows: its file is watched, and never unsealed. */
   async adopt(key: DocumentKey, nonce: string, token: TokenId): Promise<void> {
-    if (this.#open.has(key)) return;
-    await this.#note({ ...this.#new(key, 'found', 'waiting'), nonce, tokens: [token], unsealed: token });
+    const visit = this.#open.get(key)?.visit;
+    if (visit === undefined) await this.#note({ ...this.#new(key, 'found', 'waiting'), nonce, tokens: [token], unsealed: token });
+    else if (visit.nonce === nonce && !visit.tokens.includes(token)) await this.#note({ ...visit, tokens: [...visit.tokens, token] });
   }
 
   get(key: DocumentKey): OpenVisit | undefined {
