@@ -67,6 +67,15 @@ async function inRefresh(): Promise<SimHost> {
   return presentation?.host === one.name ? one : two;
 }
 
+/** A login whose token a proxy knows for as long as it is frozen, whatever becomes of its file. Returns the token. */
+async function freezeWithLogin(host: SimHost, more: Record<string, unknown> = {}): Promise<string> {
+  world.login(host, A, more);
+  const login = String(fieldsAt(host)['refresh_token']);
+  await until('its proxy knows it', () => host.proxy?.program.credentials.some(({ fields }) => fields['refresh_token'] === login) === true);
+  if (host.proxy !== undefined) host.proxy.process.isFrozen = true;
+  return login;
+}
+
 /** All is as it has to be after everything. */
 async function rest(ms = 20 * MINUTE): Promise<void> {
   await world.run(ms);
@@ -408,6 +417,47 @@ scenario('a lone replica that is cut off keeps every token, whoever joins meanwh
   one.weather.isCut = false;
   await rest();
   equal(world.provider.provider.counts.reuses, 0);
+});
+
+scenario('a login of somebody else, at whatever instant of the taking of a claim, is unsealed nowhere but where it was made', async () => {
+  await sharing();
+  await until('a claim is taken', () => world.heldClaims.length > 0);
+  const [claimedAt, claimer] = [world.time.now, world.heldClaims[0]?.replica];
+  for (let before = 0; before < 20; before += 1) {
+    await sharing();
+    await world.run(claimedAt - before - world.time.now);
+    await freezeWithLogin(claimer === one.name ? two : one, { email: 'somebody-else@example.com' });
+    await world.run(MINUTE);
+    deepEqual(world.failures, []);
+  }
+});
+
+shared('a login whose claim got lost on its way is claimed before anybody else hears of it', async () => {
+  const login = await freezeWithLogin(one);
+  const isToBeClaimed = (): boolean => (one.daemon?.custodian.status.visits ?? []).length > 0;
+  for (let n = 0; n < 1000 && !isToBeClaimed(); n += 1) await world.run(0.02);
+  one.weather.isCut = true;
+  await world.run(10_000);
+  deepEqual(world.heldClaims, []);
+  one.weather.isCut = false;
+  await world.run(40 * MINUTE);
+  deepEqual([token(), world.heldClaims.map(({ replica }) => replica)], [login, [one.name]]);
+  one.proxy?.process.thaw();
+  await rest();
+});
+
+shared('who is to be alone shows no token that somebody else may still know', async () => {
+  world.provider.provider.trouble.tokenDelayMs = 10_000;
+  const host = await inRefresh();
+  const other = host === one ? two : one;
+  world.eject(other);
+  await world.run(5000);
+  equal(isSealed(other), true);
+  world.provider.provider.trouble.tokenDelayMs = 0;
+  await world.run(10 * MINUTE);
+  deepEqual([isSealed(other), isSealed(host), world.failures], [false, true, []]);
+  world.share();
+  await rest();
 });
 
 scenario('incident 32: nothing is renewed and nothing runs out while nothing is due', async () => {
