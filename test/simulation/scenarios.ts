@@ -38,7 +38,10 @@ async function sharing(custody: 'auto' | 'on' = 'on', flavour: '6.9' | '7.2' = '
   await world.run(6 * MINUTE);
 }
 
-const fieldsAt = (host: SimHost): Record<string, unknown> => JSON.parse(host.disk.read(A) ?? '{}') as Record<string, unknown>;
+function fieldsAt(host: SimHost): Record<string, unknown> {
+  const text = host.disk.read(A) ?? '';
+  return text === '' ? {} : (JSON.parse(text) as Record<string, unknown>);
+}
 const isSealed = (host: SimHost): boolean => fieldsAt(host)['access_token'] !== undefined && fieldsAt(host)['refresh_token'] === undefined;
 const token = (): string => String(world.stored(A)?.['refresh_token']);
 const rotations = (): number => world.provider.provider.counts.rotations;
@@ -357,6 +360,17 @@ shared('an edit during a visit survives it', async () => {
   match(String(world.stored(A)?.['note']), /^note-/);
 });
 
+shared('an edit of the very file that is being refreshed keeps the expiry of the visit to itself', async () => {
+  world.provider.provider.trouble.tokenDelayMs = 10_000;
+  const host = await inRefresh();
+  const expires = world.stored(A)?.['expired'];
+  world.edit(host, A);
+  await world.run(2000);
+  deepEqual([world.stored(A)?.['note'], world.stored(A)?.['expired']], [fieldsAt(host)['note'], expires]);
+  world.provider.provider.trouble.tokenDelayMs = 0;
+  await rest();
+});
+
 shared('a login elsewhere during a visit is a fork: one of the two wins everywhere', async () => {
   const host = await inRefresh();
   world.login(host === one ? two : one, A);
@@ -387,12 +401,68 @@ shared('two files of one account have one claim: one is visited, both get the ne
   equal(world.provider.provider.counts.reuses, 0);
 });
 
+shared('somebody else who logs in over a second file of one account, and is refreshed, uses up nothing of the first', async () => {
+  const first = token();
+  one.disk.put('twin.json', JSON.stringify(world.stored(A)));
+  world.copied.add(first);
+  await world.run(5000);
+  world.liveFor(20_000);
+  world.login(one, 'twin.json');
+  const second = JSON.parse(world.logins.at(-1)?.text ?? '') as { refresh_token: string };
+  await until('it is refreshed', () => claimOn(second.refresh_token) === 'spent', 5 * MINUTE);
+  world.liveFor(20 * MINUTE);
+  ok(claimOn(first) !== 'spent');
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
 scenario('the first one hands over before anybody else refreshes', async () => {
   await sharing('auto');
   equal(world.mode?.mode, 'shared');
   equal(world.mode.handover, undefined);
   deepEqual([isSealed(one), isSealed(two)], [true, true]);
   await rest();
+});
+
+scenario('a lone replica whose proxy is in the middle of a refresh hands over after it, and not before', async () => {
+  world = new World({ seed: 5, custody: 'auto', flavour: '7.2' });
+  world.liveFor(-9 * MINUTE);
+  one = world.addHost();
+  two = world.addHost();
+  world.start(one);
+  await world.run(2000);
+  world.provider.provider.trouble.tokenDelayMs = 20_000;
+  world.login(one, A);
+  equal(await inRefresh(), one);
+  world.start(two);
+  await world.run(15_000);
+  deepEqual([world.mode?.mode, world.mode?.handover], ['shared', one.name]);
+  world.provider.provider.trouble.tokenDelayMs = 0;
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
+scenario('an old copy of a deleted credential, which is left alone, does not hold up a handover', async () => {
+  world = new World({ seed: 5, custody: 'auto', flavour: '7.2' });
+  world.liveFor(HOUR);
+  one = world.addHost();
+  two = world.addHost();
+  world.start(one);
+  await world.run(2000);
+  world.login(one, A);
+  for (let n = 0; n < 2; n += 1) {
+    world.login(one, 'b.json');
+    await world.run(10_000);
+  }
+  const old = world.logins.find(({ path }) => path === 'b.json');
+  world.deleteFile(one, 'b.json');
+  await world.run(MINUTE);
+  world.copyIn(one, 'b.json', old?.text ?? '');
+  await world.run(MINUTE);
+  equal(one.disk.read('b.json'), old?.text);
+  world.start(two);
+  await world.run(20 * MINUTE);
+  deepEqual([world.mode?.mode, world.mode?.handover], ['shared', undefined]);
 });
 
 scenario('a lone replica that is cut off keeps every token, whoever joins meanwhile', async () => {
@@ -458,6 +528,119 @@ shared('who is to be alone shows no token that somebody else may still know', as
   deepEqual([isSealed(other), isSealed(host), world.failures], [false, true, []]);
   world.share();
   await rest();
+});
+
+shared('a refresh from memory, on a refused access token, that goes on long after its file was sealed is collected', async () => {
+  const before = fieldsAt(one)['access_token'];
+  const host = await inRefresh();
+  for (let n = 0; n < 100_000 && [before, undefined].includes(fieldsAt(host)['access_token']); n += 1) await world.run(0.02);
+  const [answered, daemon] = [fieldsAt(host), host.daemon];
+  ok(daemon !== undefined && answered['refresh_token'] !== undefined);
+  daemon.process.isFrozen = true;
+  world.provider.provider.kill(String(answered['access_token']));
+  world.provider.provider.trouble.tokenDelayMs = 20_000;
+  void world.clientAsks(host);
+  await until('it is refreshed from memory', () => [...world.provider.inFlight].some(([each]) => each.token === answered['refresh_token']));
+  daemon.process.thaw();
+  await world.run(10_000);
+  equal(isSealed(host), true);
+  await world.run(5 * MINUTE);
+  deepEqual([rotations(), isSealed(host), world.provider.provider.isCurrent(token())], [2, true, true]);
+  world.provider.provider.trouble.tokenDelayMs = 0;
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
+shared('a release whose answer got lost takes nothing from who claimed the token since', async () => {
+  const host = await inRefresh();
+  const other = host === one ? two : one;
+  world.liveFor(10 * MINUTE + 10_000);
+  await until('it is let go', () => world.heldClaims.length === 0);
+  host.weather.isCut = true;
+  await until('the other one refreshes', () => [...world.provider.inFlight].some(([each]) => each.host === other.name));
+  other.killProxy();
+  host.weather.isCut = false;
+  await world.run(MINUTE);
+  deepEqual(
+    world.heldClaims.map(({ replica }) => replica),
+    [other.name],
+  );
+  other.startProxy();
+  await rest();
+});
+
+shared('edits of two fields at once, at whatever distance, all stay', async () => {
+  const put = (host: SimHost, fields: Record<string, unknown>): boolean => host.edit(A, (before) => ({ ...before, ...fields }));
+  for (let n = 0; n < 40; n += 1) {
+    const wanted = { note: `n${String(n)}`, prefix: `p${String(n)}`, priority: n };
+    put(one, { note: wanted.note });
+    await world.run(n / 4);
+    put(two, { prefix: wanted.prefix });
+    await world.run((n % 7) / 2);
+    put(one, { priority: wanted.priority });
+    await world.run(10_000);
+    for (const fields of [fieldsAt(one), fieldsAt(two), world.stored(A) ?? {}]) {
+      const { note, prefix, priority } = fields;
+      deepEqual({ note, prefix, priority }, wanted);
+    }
+  }
+  await rest();
+});
+
+shared('an edit by a person is not undone by the proxy that saves what it had in memory', async () => {
+  world.edit(two, A);
+  await world.run(10_000);
+  for (const host of [one, two]) {
+    const old = host.disk.read(A) ?? '';
+    world.edit(host, A);
+    const edited = fieldsAt(host)['note'];
+    await world.run(30);
+    ok(host.proxy);
+    host.disk.writeInPlace(A, old, host.proxy.process);
+    await world.run(10_000);
+    deepEqual([fieldsAt(one)['note'], fieldsAt(two)['note'], world.stored(A)?.['note']], [edited, edited, edited]);
+  }
+  await rest();
+});
+
+shared('a proxy that crashes between the answer and its file presents the token again, as it would alone', async () => {
+  const host = await inRefresh();
+  await until('the provider has answered', () => rotations() === 1);
+  host.killProxy();
+  host.startProxy();
+  await world.run(30 * MINUTE);
+  deepEqual([...world.causes.keys()], ['the answer was lost']);
+  world.login(host, A);
+  await rest();
+});
+
+shared('an open claim is taken over once, although everybody slept until long after its end', async () => {
+  const three = world.addHost();
+  world.start(three);
+  await world.run(MINUTE);
+  const host = await inRefresh();
+  host.vanish();
+  const asleep = world.living.flatMap(({ daemon, proxy }) => [daemon?.process, proxy?.process]);
+  for (const process of asleep) if (process !== undefined) process.isFrozen = true;
+  await world.run(12 * HOUR);
+  for (const process of asleep) process?.thaw();
+  await world.run(HOUR);
+  equal(world.events.get('claim-taken-over'), 1);
+  await rest();
+});
+
+shared('a store that is restored to yesterday, claims and all, gets no used token presented', async () => {
+  const yesterday = world.server.copy();
+  const used = token();
+  await until('two refreshes', () => rotations() >= 2, 2 * HOUR);
+  await world.run(5 * MINUTE);
+  const newest = String(world.stored(A)?.['access_token']);
+  world.restoredAt = world.time.now;
+  world.server.restore(yesterday);
+  equal(token(), used);
+  await world.run(3 * HOUR);
+  equal(world.provider.provider.counts.reuses, 0);
+  deepEqual([fieldsAt(one)['access_token'], fieldsAt(two)['access_token']], [newest, newest]);
 });
 
 scenario('incident 32: nothing is renewed and nothing runs out while nothing is due', async () => {

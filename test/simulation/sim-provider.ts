@@ -10,6 +10,8 @@ export interface Presentation {
   /** Which start of the proxy. */
   readonly run: number;
   readonly at: number;
+  /** How many files of that host held it. */
+  readonly files: number;
   /** True once the proxy had the answer. */
   isAnswered: boolean;
   /** What the answer brought. */
@@ -72,7 +74,8 @@ export class SimProvider {
       };
       time.after(request.timeoutMs, fail, process);
       const run = host.proxy?.run ?? 0;
-      const presentation: Presentation = { token: token ?? '', host: host.name, run, at: time.now, isAnswered: false };
+      const files = [...host.disk.files.values()].filter(({ text }) => token !== undefined && text.includes(token)).length;
+      const presentation: Presentation = { token: token ?? '', host: host.name, run, at: time.now, files, isAnswered: false };
       if (token !== undefined) this.inFlight.set(presentation, process);
       const end = (): void => {
         this.inFlight.delete(presentation);

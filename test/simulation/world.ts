@@ -17,7 +17,12 @@ import { EPOCH, SimServer } from './sim-store.js';
 import { randomFrom, SimProcess, VirtualTime } from './virtual-time.js';
 
 /** Why a token was presented twice although every rule was kept. Detected by the model, never by hand. */
-export type Cause = 'the answer was lost' | 'a replica vanished' | 'an old copy was put in' | 'the store went back in time';
+export type Cause =
+  | 'the answer was lost'
+  | 'a lone proxy had it in two files'
+  | 'a replica vanished'
+  | 'an old copy was put in'
+  | 'the store went back in time';
 
 export interface Failure {
   readonly at: number;
@@ -50,6 +55,8 @@ export class World {
   readonly causes = new Map<Cause, number>();
   /** Credentials that one of these causes may have killed. */
   readonly excused = new Set<string>();
+  /** Why a token was presented twice for the first time; every later time follows from it. */
+  readonly #causes = new Map<string, Cause>();
   readonly events = new Map<string, number>();
   readonly answers = new Map<number, number>();
   /** The last value of a note that a person gave, by path, and when. */
@@ -289,13 +296,14 @@ export class World {
 
   #judge(again: Presentation): void {
     const first = this.provider.presented.find(({ token, issued }) => token === again.token && issued !== undefined);
-    const cause = this.#causeOf(first, again);
+    const cause = this.#causes.get(again.token) ?? this.#causeOf(first, again);
     if (cause === undefined) {
       this.fail(
         `${again.host} presented ${again.token} again, which ${first === undefined ? 'nobody' : `${first.host} (run ${String(first.run)}) at ${(first.at / 1000).toFixed(3)}`} had used`,
       );
     } else {
       this.causes.set(cause, (this.causes.get(cause) ?? 0) + 1);
+      this.#causes.set(again.token, cause);
       this.excused.add(this.pathOf(again.token));
     }
     this.say(`reuse of ${again.token} by ${again.host}: ${cause ?? 'no cause'}`);
@@ -304,6 +312,8 @@ export class World {
   #causeOf(first: Presentation | undefined, again: Presentation): Cause | undefined {
     // A copy that a person puts over a file may take the only new grant with it.
     if (this.copied.has(again.token) || this.copiedIn.has(this.pathOf(again.token))) return 'an old copy was put in';
+    if (first?.host === again.host && first.files > 1 && this.mode?.mode === 'alone' && this.mode.replica === again.host)
+      return 'a lone proxy had it in two files';
     if (first !== undefined && !first.isAnswered) return 'the answer was lost';
     if (first !== undefined && this.provider.unwritten.has(first)) return 'the answer was lost';
     if (this.restoredAt !== undefined && first !== undefined && first.at < this.restoredAt) return 'the store went back in time';

@@ -313,6 +313,13 @@ describe('a copy without its refresh token', () => {
     expect(resultOf(plan(localOf(NEW), remoteOf(OLD, 'r2', [oldest, newest]), undefined))).toMatchObject(grant(2));
   });
 
+  test('is not overwritten by a store that was restored to a time before it; a later grant is taken all the same', () => {
+    const restored = remoteOf(OLD, 'r9', [oldest]);
+    expect(plan(localOf(SEALED), restored, baseOf(SEALED, NEW, 'r2'))).toEqual({ kind: 'seek-grant', fingerprint: newest });
+    const later = credentialOf({ type: 'claude', ...grant(3) });
+    expect(resultOf(plan(localOf(SEALED), remoteOf(later, 'r9', [oldest]), baseOf(SEALED, NEW, 'r2')))).toMatchObject(grant(3));
+  });
+
   test('does not bring a deleted credential back, unless its grant is a new one', () => {
     const deleted: Remote = { state: 'deleted', revision: 'r9' as Revision, lineage: [oldest, newest] };
     expect(plan(localOf(SEALED), deleted, undefined)).toEqual({ kind: 'delete-local', isEcho: false });

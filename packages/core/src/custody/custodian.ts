@@ -80,6 +80,8 @@ export class Custodian implements Custody {
   /** Read together after a document was, before its token is shown. */
   readonly #confirmations: Batcher<TokenId, boolean>;
   readonly #told = new Map<DocumentKey, string>();
+  /** Files with a token that was replaced: no document has it, so nobody can claim it, and nobody waits for it. */
+  readonly #outdated = new Set<DocumentKey>();
   /** What the proxy answered in a visit, until the store has it. */
   readonly #answers = new Map<DocumentKey, Answer>();
   #mode: ClusterMode | undefined;
@@ -105,7 +107,7 @@ export class Custodian implements Custody {
       modeChanged: (mode) => {
         this.#noteMode(mode);
       },
-      wholeFiles: () => this.#files.whole((key) => this.#visits.get(key) !== undefined),
+      wholeFiles: () => this.#files.whole((key) => this.#visits.get(key) !== undefined || this.#outdated.has(key)),
     });
     this.#confirmations = new Batcher((tokens) => this.#confirm(tokens), 500);
   }
@@ -213,7 +215,11 @@ export class Custodian implements Custody {
     const entry = (await store.read([key])).get(key);
     const stored = this.#sight.credentialIn(key, entry);
     const token = stored && this.#sight.tokenOf(stored);
-    if (stored === undefined || token === undefined || entry === undefined || !this.#sight.isNewest(key, stored, entry.lineage)) return;
+    if (stored === undefined || token === undefined || entry === undefined) return;
+    if (!this.#sight.isNewest(key, stored, entry.lineage)) {
+      this.#schedule.cannot(key, 'the store went back to an older grant: log in again');
+      return;
+    }
     this.#note(key, stored);
     if (!this.#due.isDue(key, clock.now())) return;
 
@@ -331,6 +337,8 @@ export class Custodian implements Custody {
     const goOn: Meeting = { goOn: observed };
     const open = this.#visits.get(key);
     const isOld = isStale(this.#sight.fingerprintOf(file), lineage);
+    if (isOld) this.#outdated.add(key);
+    else this.#outdated.delete(key);
     if (open?.visit.tokens.includes(token) === true || isOld) {
       if (open?.visit.phase === 'quiet') {
         this.#schedule.echoed();

@@ -29,6 +29,8 @@ export interface Visit {
   readonly succeeded: readonly TokenId[];
   /** Whose the last of them is, as a keyed hash: a login of somebody else in the same file is no successor. */
   readonly account?: string;
+  /** Those of them that were somebody else's, who logged in here before. */
+  readonly strangers?: readonly TokenId[];
   /** What is being claimed; whether it was is not known yet. */
   readonly claiming: readonly TokenId[];
   /** What a push replaces, or replaced: to be closed as soon as the store has the new grant. */

@@ -109,7 +109,7 @@ export class Visits {
         account: how.account,
         claiming: others,
         tokens: [...earlier, token],
-        succeeded: succeededBy(start, token, how.account),
+        ...beforeIt(start, token, how.account),
       };
       await this.#note(visit, { ...this.#claimedNow, renewedAt: this.#parts.clock.monotonic() });
     } else if (before === undefined) await this.#forget(key);
@@ -149,7 +149,7 @@ export class Visits {
   answered(open: OpenVisit, token: TokenId, account: string): OpenVisit {
     const { visit } = open;
     const claiming = [...visit.claiming.filter((each) => each !== token), token];
-    return { ...open, visit: { ...visit, account, claiming, succeeded: succeededBy(visit, token, account) } };
+    return { ...open, visit: { ...visit, account, claiming, ...beforeIt(visit, token, account) } };
   }
 
   /** Notes which tokens a push replaces, before it is made. */
@@ -258,7 +258,13 @@ export class Visits {
   }
 }
 
-/** Whose successor was seen: every other token of the same account. */
-function succeededBy({ tokens, succeeded, account: before }: Visit, token: TokenId, account: string): readonly TokenId[] {
-  return before === account ? [...new Set([...succeeded, ...tokens.filter((known) => known !== token)])] : succeeded;
+/** What a new token says of the others: it succeeds those of its account, and has nothing to do with those of anybody else, now and later. */
+function beforeIt(
+  { tokens, succeeded, strangers = [], account: before }: Visit,
+  token: TokenId,
+  account: string,
+): Pick<Visit, 'succeeded' | 'strangers'> {
+  const others = tokens.filter((known) => known !== token && !strangers.includes(known));
+  if (before === account) return { succeeded: [...new Set([...succeeded, ...others])], strangers };
+  return { succeeded, strangers: before === undefined ? strangers : [...strangers, ...others] };
 }

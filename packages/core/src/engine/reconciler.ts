@@ -266,7 +266,7 @@ export class Reconciler {
 
   /**
    * The store went back to a grant that was replaced. Brings the newest one back from the history or a mirror; where nobody has it, what is there
-   * stays in use, the lineage stays as it is, so that a replica that still has the newest grant wins later.
+   * stays in use (a newer access token here, too), the lineage stays as it is, so that a replica that still has the newest grant wins later.
    */
   async #repairGrant(observed: Observed, wanted: Fingerprint): Promise<Verdict | 'again'> {
     const { key, remote, local, base, memory } = observed;
@@ -282,10 +282,13 @@ export class Reconciler {
       });
     }
     const action = plan(local, { ...remote, lineage: [] }, base, memory);
-    if (action.kind === 'seek-grant') return undefined;
-    const verdict = 'document' in action ? await this.#settle(observed, action, (lineage) => lineage) : await this.#act(observed, action);
+    const verdict = action.kind === 'seek-grant' ? undefined : await this.#settleAsIs(observed, action);
     this.#parts.emit({ type: 'login-due', key });
     return verdict;
+  }
+
+  async #settleAsIs(observed: Observed, action: Action): Promise<Verdict | 'again'> {
+    return 'document' in action ? this.#settle(observed, action, (lineage) => lineage) : this.#act(observed, action);
   }
 
   /** Unchanged content, touched file: remembers the new times, so that the next sweep need not read it. */

@@ -2,6 +2,7 @@ import type { Digest } from '../documents/digest.js';
 import { credentialFrom, type CredentialDocument } from '../documents/document.js';
 import { grantOf, hasSubstance, isGrantField, isOtherAccount, issuedOf, refreshTokenOf, withAccountOf } from '../documents/grant.js';
 import type { JsonObject } from '../documents/strict-json.js';
+import type { Fingerprint } from '../documents/hasher.js';
 import { NO_ECHO, type Echo } from './echo.js';
 import { isStale, newestOf, type Lineage } from './lineage.js';
 
@@ -14,8 +15,8 @@ export interface CredentialMerge {
   readonly document: CredentialDocument;
   /** Names of the fields that both sides had changed to different values; `grant` for a fork. Never values. */
   readonly conflicts: readonly string[];
-  /** Set when the store's grant is one that was replaced before, and this side does not hold the newest. */
-  readonly staleInStore: boolean;
+  /** Set when the store's grant is one that was replaced before, and this side does not hold the newest as a whole: that one. */
+  readonly sought: Fingerprint | undefined;
 }
 
 type Changed = (name: string) => boolean;
@@ -40,7 +41,7 @@ export function mergeCredential(
   return {
     document: credentialFrom(fields),
     conflicts: [...settings.conflicts, ...(choice.fork ? ['grant'] : [])],
-    staleInStore: choice.staleInStore,
+    sought: choice.sought,
   };
 }
 
@@ -83,7 +84,7 @@ function mergeSettings(
 interface GrantChoice {
   readonly side: CredentialSide;
   readonly fork: boolean;
-  readonly staleInStore: boolean;
+  readonly sought: Fingerprint | undefined;
 }
 
 function chooseGrant(
@@ -96,11 +97,12 @@ function chooseGrant(
   const take = (side: CredentialSide, more: Partial<GrantChoice> = {}): GrantChoice => ({
     side,
     fork: false,
-    staleInStore: false,
+    sought: undefined,
     ...more,
   });
   const remoteIsStale = isStale(remote.digest.fingerprint, lineage);
-  if (local.digest.grant === remote.digest.grant || !hasGrant(local)) return take(remote, { staleInStore: remoteIsStale });
+  if (local.digest.grant === remote.digest.grant || !hasGrant(local))
+    return take(remote, { sought: remoteIsStale ? newestOf(lineage) : undefined });
   if (!hasGrant(remote)) return take(local);
 
   const wholeHere = refreshTokenOf(local.document.fields) !== undefined;
@@ -108,11 +110,12 @@ function chooseGrant(
   const localIsKnown = local.digest.fingerprint !== undefined && lineage.includes(local.digest.fingerprint);
   if (remoteIsStale) {
     const isBetter = !localIsKnown || local.digest.fingerprint === newestOf(lineage);
-    return isBetter && (wholeHere || !wholeThere) ? take(local) : take(remote, { staleInStore: true });
+    return isBetter && (wholeHere || !wholeThere) ? take(local) : take(remote, { sought: newestOf(lineage) });
   }
   if (isStale(local.digest.fingerprint, lineage)) return take(remote);
 
-  if (wholeThere && !wholeHere) return take(remote);
+  const isOlderThere = !remembers(lineage, base.remote) && compareIssued(local, remote) > 0;
+  if (wholeThere && !wholeHere) return take(remote, { sought: isOlderThere ? local.digest.fingerprint : undefined });
   if (wholeHere && !wholeThere) return take(local);
 
   const changedHere = !echo.grant && (local.digest.grant !== base.local?.grant || !remembers(lineage, base.remote));
@@ -133,15 +136,21 @@ function hasGrant({ document }: CredentialSide): boolean {
   return Object.keys(grant).length > 0 && hasSubstance(grant);
 }
 
-/** The grant that was issued later, by the first rank that tells them apart; equal ones by fingerprint, so that every replica chooses alike. */
+/** The grant that was issued later; equal ones by fingerprint, so that every replica chooses alike. */
 function laterIssued(local: CredentialSide, remote: CredentialSide): CredentialSide {
+  const tieBreaker = ({ digest }: CredentialSide): string => `${digest.fingerprint ?? ''}${digest.grant ?? ''}`;
+  const order = compareIssued(local, remote) || (tieBreaker(local) > tieBreaker(remote) ? 1 : -1);
+  return order > 0 ? local : remote;
+}
+
+/** More than 0 for a local grant that was issued later, by the first rank that tells the two apart; 0 where none does. */
+function compareIssued(local: CredentialSide, remote: CredentialSide): number {
   const there = issuedOf(remote.document.fields);
   for (const { rank, at } of issuedOf(local.document.fields)) {
     const other = there.find((issued) => issued.rank === rank);
-    if (other !== undefined && other.at !== at) return at > other.at ? local : remote;
+    if (other !== undefined && other.at !== at) return at - other.at;
   }
-  const tieBreaker = ({ digest }: CredentialSide): string => `${digest.fingerprint ?? ''}${digest.grant ?? ''}`;
-  return tieBreaker(local) > tieBreaker(remote) ? local : remote;
+  return 0;
 }
 
 /** Keeps the order of keys of the document that a merge started from. */

@@ -187,8 +187,7 @@ function planBoth(
       remote.lineage,
       echo,
     );
-    const newest = newestOf(remote.lineage);
-    if (merged.staleInStore && newest !== undefined) return { kind: 'seek-grant', fingerprint: newest };
+    if (merged.sought !== undefined) return { kind: 'seek-grant', fingerprint: merged.sought };
     if (!isWhole(merged.document)) return refuseGutted();
     const undone = echo.isRefresh ? [] : [...echo.fields];
     return { kind, document: merged.document, because: becauseOf(kind), conflicts: [...merged.conflicts, ...undone] };
