@@ -448,6 +448,8 @@ async function benchCustody() {
   const transactions = async (schema) =>
     Number((await schema.query('SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()'))[0].n);
   const measured = async (name, make, credentials, rotations, idleOf) => {
+    const among = `${name}, ${credentials === 1 ? '1 credential' : `${credentials} credentials`}`;
+    say(`Custody on ${among} ...`);
     const made = await make(credentials);
     try {
       const idle = idleOf && ((daemons) => idleOf(made, daemons));
@@ -461,7 +463,6 @@ async function benchCustody() {
         commandBeside,
         idle,
       });
-      const among = `${name}, ${credentials === 1 ? '1 credential' : `${credentials} credentials`}`;
       record(`refresh until all 3 replicas have it, beyond the provider's time, ${among}, p50`, percentile(everywhere, 0.5), 'ms');
       record(`refresh until all 3 replicas have it, beyond the provider's time, ${among}, p90`, percentile(everywhere, 0.9), 'ms');
       record(`of which after CLIProxyAPI wrote its file, ${among}, p50`, percentile(others, 0.5), 'ms');

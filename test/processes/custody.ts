@@ -6,11 +6,12 @@ import {
   DaemonProcess,
   ProviderServer,
   runCommand,
+  SilentProxy,
   temporaryDirectory,
   until,
   type Flavour,
 } from '@tokenmirror/testkit';
-import { STORE_PLACES, type StoreKind, type StorePlace } from '../store-places.js';
+import { STORE_PLACES, STORE_SERVERS, type StoreKind, type StorePlace, type StoreServer } from '../store-places.js';
 
 /** As many refreshes as it says, instead of those of a test run. */
 const WANTED = process.env['TOKENMIRROR_TEST_CUSTODY_ROTATIONS'];
@@ -18,6 +19,8 @@ const WANTED = process.env['TOKENMIRROR_TEST_CUSTODY_ROTATIONS'];
 const ROTATION_MS = 5000;
 /** A visit that its proxy does not answer is over after 150 s. */
 const SETTLED_MS = 300_000;
+/** Several visits fall due meanwhile; longer than the daemon waits for an answer of its store. */
+const CUT_OFF_MS = 15_000;
 const FLAVOURS: readonly Flavour[] = ['7.2', '6.9', '7.2'];
 /** What CLIProxyAPI and custody together leave of a lifetime, in seconds; what is more falls due after so long. */
 const LEAD_S = 4 * 3600 + 600;
@@ -68,14 +71,22 @@ export function describeCustody(kind: StoreKind, { credentials, rotations: wante
 
     afterAll(cleanTemporaryDirectories);
 
-    async function joined(flavour: Flavour): Promise<Replica> {
+    async function joined(flavour: Flavour, environment = place.environment): Promise<Replica> {
       const workspace = temporaryDirectory('custody');
       const cpa = new CliProxyProcess({ flavour, workspace, proxyUrl: server.url('http'), authorityFile: server.authorityFile });
-      const daemon = new DaemonProcess(workspace, ['--custody', 'on', '--filesystem-shared'], place.environment);
+      const daemon = new DaemonProcess(workspace, ['--custody', 'on', '--filesystem-shared'], environment);
       await cpa.start();
       await daemon.start();
-      replicas.push({ daemon, cpa });
-      return { daemon, cpa };
+      const replica = { daemon, cpa };
+      replicas.push(replica);
+      return replica;
+    }
+
+    /** As Kubernetes stops a pod: the daemon is given the time that its visits take, and its CLIProxyAPI answers meanwhile. */
+    async function left(replica: Replica): Promise<void> {
+      expect(await replica.daemon.stop()).toBe(0);
+      await replica.cpa.end('SIGTERM');
+      replicas = replicas.filter((each) => each !== replica);
     }
 
     /** A login that nobody's proxy knows yet, as after a migration. */
@@ -149,26 +160,47 @@ export function describeCustody(kind: StoreKind, { credentials, rotations: wante
       }
     });
 
-    test('daemons and proxies that are killed, frozen and restarted cost no login', async () => {
-      server.provider.lifetimes.claude = LEAD_S + 4;
-      for (let n = 0; n < credentials; n += 1) await store(n);
-      await joined('7.2');
-      for (const flavour of FLAVOURS.slice(1)) await joined(flavour);
-      await until('every replica has them, sealed', () => replicas.every(isSealed));
-      const step = Math.max(4, Math.round(count / 10));
-      for (const { daemon, cpa } of replicas) {
-        await rotations(step);
-        await daemon.kill();
-        await daemon.start();
-        daemon.freeze();
-        await delay(3000);
-        daemon.resume();
-        await rotations(step);
-        await cpa.end('SIGTERM');
-        await delay(500);
-        await cpa.restart();
+    test('daemons and proxies that are killed, frozen, cut off and restarted, and replicas that come and go, cost no login', async () => {
+      await place.destroy();
+      const own: StoreServer = await STORE_SERVERS[kind]();
+      place = own;
+      if (own.network === undefined) throw new Error(`nothing can be cut off on ${kind}`);
+      const { port, environmentAt } = own.network;
+      const wires: SilentProxy[] = [];
+      try {
+        server.provider.lifetimes.claude = LEAD_S + 4;
+        for (let n = 0; n < credentials; n += 1) await store(n);
+        for (const flavour of FLAVOURS) {
+          const wire = await SilentProxy.before(port);
+          wires.push(wire);
+          await joined(flavour, environmentAt(wire.port));
+        }
+        await until('every replica has them, sealed', () => replicas.every(isSealed));
+        const step = Math.max(4, Math.round(count / 15));
+        for (const [n, { daemon, cpa }] of [...replicas].entries()) {
+          await rotations(step);
+          await daemon.kill();
+          await daemon.start();
+          daemon.freeze();
+          await delay(3000);
+          daemon.resume();
+          await rotations(step);
+          await cpa.end('SIGTERM');
+          await delay(500);
+          await cpa.restart();
+          wires[n]?.goSilent();
+          await delay(CUT_OFF_MS);
+          wires[n]?.cutAll();
+          wires[n]?.speak();
+          const guest = await joined('7.2');
+          await until('the guest has them, sealed', () => isSealed(guest));
+          await rotations(step);
+          await left(guest);
+        }
+        await settled();
+      } finally {
+        for (const wire of wires) await wire.close();
       }
-      await settled();
     });
   });
 }
