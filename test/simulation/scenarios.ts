@@ -530,7 +530,8 @@ shared('who is to be alone shows no token that somebody else may still know', as
   await rest();
 });
 
-shared('a refresh from memory, on a refused access token, that goes on long after its file was sealed is collected', async () => {
+/** A refresh with a token that only the memory of a proxy has, for its file is sealed soon. */
+async function refreshFromMemory(): Promise<SimHost> {
   const before = fieldsAt(one)['access_token'];
   const host = await inRefresh();
   for (let n = 0; n < 100_000 && [before, undefined].includes(fieldsAt(host)['access_token']); n += 1) await world.run(0.02);
@@ -542,13 +543,47 @@ shared('a refresh from memory, on a refused access token, that goes on long afte
   void world.clientAsks(host);
   await until('it is refreshed from memory', () => [...world.provider.inFlight].some(([each]) => each.token === answered['refresh_token']));
   daemon.process.thaw();
-  await world.run(10_000);
+  await world.run(5000);
   equal(isSealed(host), true);
+  return host;
+}
+
+shared('a refresh from memory, on a refused access token, that goes on long after its file was sealed is collected', async () => {
+  const host = await refreshFromMemory();
   await world.run(5 * MINUTE);
   deepEqual([rotations(), isSealed(host), world.provider.provider.isCurrent(token())], [2, true, true]);
   world.provider.provider.trouble.tokenDelayMs = 0;
   await rest();
   equal(world.provider.provider.counts.reuses, 0);
+});
+
+shared('a daemon that starts again while it watches a sealed file watches from the beginning', async () => {
+  const host = await refreshFromMemory();
+  host.killDaemon();
+  host.startDaemon();
+  await world.run(8000);
+  deepEqual(
+    world.heldClaims.map(({ replica }) => replica),
+    [host.name],
+  );
+  world.provider.provider.trouble.tokenDelayMs = 0;
+  await rest();
+  equal(world.provider.provider.counts.reuses, 0);
+});
+
+scenario('a clock that is an hour ahead takes no claim over', async () => {
+  world = new World({ seed: 5, custody: 'on', flavour: '7.2' });
+  world.liveFor(20 * MINUTE);
+  one = world.addHost();
+  two = world.addHost({ skewMs: HOUR });
+  for (const host of [one, two]) world.start(host);
+  await world.run(5000);
+  await freezeWithLogin(one);
+  await world.run(MINUTE);
+  deepEqual([world.failures, world.heldClaims.map(({ replica }) => replica)], [[], [one.name]]);
+  one.proxy?.process.thaw();
+  await world.run(10 * MINUTE);
+  deepEqual(world.failures, []);
 });
 
 shared('a release whose answer got lost takes nothing from who claimed the token since', async () => {

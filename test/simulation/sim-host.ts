@@ -69,6 +69,7 @@ export class SimHost {
   isVanished = false;
   hasLeft = false;
   hasLostState = false;
+  wasOvertaken = false;
   #runs = 0;
 
   constructor(parts: HostParts) {
@@ -149,6 +150,7 @@ export class SimHost {
   overtakeDaemon(): void {
     if (this.daemon === undefined) return;
     this.#overtaken.add(this.daemon);
+    this.wasOvertaken = true;
     this.daemon = undefined;
     this.startDaemon();
   }
