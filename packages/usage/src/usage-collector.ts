@@ -158,10 +158,11 @@ export class UsageCollector {
     this.#note(refusal);
     if (refusal?.kind === 'no-such-call') this.#how = undefined;
     const { spool } = this.#parts;
-    if (refusal === undefined && spool.isEmpty) this.#isKept();
-    if (refusal !== undefined || probed === 'snapshot') return;
+    if (refusal !== undefined) return;
+    if (probed === 'snapshot') this.#isKept();
     if (attempts === undefined || !spool.isEmpty) return;
     const isStarved = await this.#losses.compare(attempts, this.#isRecorded === true);
+    this.#isKept();
     if (isStarved && this.#channel.state === 'stopped') this.#subscribe();
   }
 
@@ -244,6 +245,7 @@ export class UsageCollector {
     });
   }
 
+  /** The ledger answered. */
   #isKept(): void {
     if (this.#keeping === undefined) return;
     this.#keeping = undefined;
@@ -253,6 +255,7 @@ export class UsageCollector {
   async #take(events: readonly UsageEvent[], isRestorable: boolean): Promise<number> {
     const { ledger, origin, crossed, clock, changed } = this.#parts;
     const { added, crossings } = await ledger().take(origin, events, isRestorable);
+    this.#isKept();
     if (added > 0) {
       this.#collected += added;
       this.#lastAt = clock.now();

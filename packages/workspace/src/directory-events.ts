@@ -16,11 +16,19 @@ export class DirectoryEvents extends FSWatcher {
 
   /** False for a directory that is not watched, and for one that was and is gone. */
   knows(path: string): boolean {
-    const isDirectory = statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
-    return isDirectory === path in this.getWatched();
+    return isDirectory(path) === path in this.getWatched();
   }
 
   override _readdirp(...how: Parameters<FSWatcher['_readdirp']>): ReturnType<FSWatcher['_readdirp']> {
     return this.#isReady && !this.options.usePolling ? undefined : super._readdirp(...how);
+  }
+}
+
+/** False as well for what cannot be looked at. */
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
   }
 }

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import {
   CONFIG_KEY,
@@ -168,6 +168,8 @@ export class DirectoryWorkspace implements Workspace {
   async write(key: DocumentKey, document: Document, expected: string | undefined): Promise<WorkspaceWrite> {
     const path = this.#pathOf(key);
     try {
+      // A directory that is gone may be a disk that is not mounted.
+      if (key !== CONFIG_KEY && !existsSync(this.#locations.authDir)) return { status: 'changed' };
       await makeDirectory(dirname(path));
       const done =
         key === CONFIG_KEY

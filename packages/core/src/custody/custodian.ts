@@ -27,7 +27,7 @@ import { Sight, type Look } from './sight.js';
 import { Twins } from './twins.js';
 import { VisitSchedule } from './visit-schedule.js';
 import { Visits, type OpenVisit } from './visits.js';
-import type { VisitJournal } from './visit.js';
+import { isNextIn, type VisitJournal } from './visit.js';
 
 export interface CustodianParts {
   readonly store: TokenStore;
@@ -237,7 +237,7 @@ export class Custodian implements Custody {
       if (taking.status !== 'taken') return;
       if (taking.from !== undefined) this.#schedule.tookOver(key, taking.from);
       open = this.#visits.get(key);
-    } else if (before.visit.phase === 'quiet' && before.visit.tokens.includes(token) && before.visit.unsealed !== token) {
+    } else if (before.visit.phase === 'quiet' && isNextIn(before.visit, token)) {
       open = await this.#visits.begin(before, because);
     }
     if (open === undefined) return;
@@ -337,7 +337,7 @@ export class Custodian implements Custody {
     const goOn: Meeting = { goOn: observed };
     const open = this.#visits.get(key);
     const isOld = isStale(this.#sight.fingerprintOf(file), lineage);
-    if (isOld) this.#outdated.add(key);
+    if (isOld && token !== storedToken) this.#outdated.add(key);
     else this.#outdated.delete(key);
     if (open?.visit.tokens.includes(token) === true || isOld) {
       if (open?.visit.phase === 'quiet') {

@@ -8,7 +8,7 @@ import type { CustodianOptions, CustodyEngine } from './custody.js';
 import type { CustodyEvent } from './custody-events.js';
 import type { DueBook } from './due-book.js';
 import { QuietClock, type Liveness } from './quiet-clock.js';
-import type { Reason } from './visit.js';
+import { isNextIn, type Reason } from './visit.js';
 import type { OpenVisit, Visits } from './visits.js';
 
 export interface VisitScheduleParts {
@@ -318,7 +318,7 @@ export class VisitSchedule {
   }
 
   #mayBegin(open: OpenVisit | undefined): boolean {
-    return open === undefined || (open.visit.phase === 'quiet' && open.visit.tokens.some((token) => token !== open.visit.unsealed));
+    return open === undefined || (open.visit.phase === 'quiet' && open.visit.tokens.some((token) => isNextIn(open.visit, token)));
   }
 
   /** It was refreshed, by whomever. */

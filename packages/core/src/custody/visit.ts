@@ -27,10 +27,10 @@ export interface Visit {
   readonly tokens: readonly TokenId[];
   /** Those of them whose successor was seen: they were used. */
   readonly succeeded: readonly TokenId[];
-  /** Whose the last of them is, as a keyed hash: a login of somebody else in the same file is no successor. */
-  readonly account?: string;
-  /** Those of them that were somebody else's, who logged in here before. */
-  readonly strangers?: readonly TokenId[];
+  /** Whose they are, as keyed hashes, as far as that is known: a login of somebody else in the same file is no successor. */
+  readonly accounts?: Readonly<Record<TokenId, string>>;
+  /** Its claims were found in the store, and no journal tells which of them was unsealed. */
+  readonly isAdopted?: true;
   /** What is being claimed; whether it was is not known yet. */
   readonly claiming: readonly TokenId[];
   /** What a push replaces, or replaced: to be closed as soon as the store has the new grant. */
@@ -39,6 +39,11 @@ export interface Visit {
   readonly unsealed?: TokenId;
   /** The grant that was replaced, by which other documents that hold it are found. */
   readonly replacedGrant?: Fingerprint;
+}
+
+/** True for a claimed token that was never unsealed, so that the next visit may begin with it. */
+export function isNextIn({ tokens, unsealed, isAdopted }: Visit, token: TokenId): boolean {
+  return isAdopted !== true && tokens.includes(token) && unsealed !== token;
 }
 
 /** The visits of one workspace, durable. Reads are from memory. */

@@ -56,7 +56,8 @@ export class Visits {
   /** A claim of this replica that no journal knows: its file is watched, and never unsealed. */
   async adopt(key: DocumentKey, nonce: string, token: TokenId): Promise<void> {
     const visit = this.#open.get(key)?.visit;
-    if (visit === undefined) await this.#note({ ...this.#new(key, 'found', 'waiting'), nonce, tokens: [token], unsealed: token });
+    if (visit === undefined)
+      await this.#note({ ...this.#new(key, 'found', 'waiting'), nonce, tokens: [token], unsealed: token, isAdopted: true });
     else if (visit.nonce === nonce && !visit.tokens.includes(token)) await this.#note({ ...visit, tokens: [...visit.tokens, token] });
   }
 
@@ -106,10 +107,9 @@ export class Visits {
         ...start,
         ...found,
         phase: how.phase,
-        account: how.account,
         claiming: others,
         tokens: [...earlier, token],
-        ...beforeIt(start, token, how.account),
+        ...successionOf(start, token, how.account),
       };
       await this.#note(visit, { ...this.#claimedNow, renewedAt: this.#parts.clock.monotonic() });
     } else if (before === undefined) await this.#forget(key);
@@ -149,7 +149,7 @@ export class Visits {
   answered(open: OpenVisit, token: TokenId, account: string): OpenVisit {
     const { visit } = open;
     const claiming = [...visit.claiming.filter((each) => each !== token), token];
-    return { ...open, visit: { ...visit, account, claiming, ...beforeIt(visit, token, account) } };
+    return { ...open, visit: { ...visit, claiming, ...successionOf(visit, token, account) } };
   }
 
   /** Notes which tokens a push replaces, before it is made. */
@@ -258,13 +258,13 @@ export class Visits {
   }
 }
 
-/** What a new token says of the others: it succeeds those of its account, and has nothing to do with those of anybody else, now and later. */
-function beforeIt(
-  { tokens, succeeded, strangers = [], account: before }: Visit,
+/** What a new token says of the others: it succeeds those of its account. */
+function successionOf(
+  { tokens, succeeded, accounts = {} }: Visit,
   token: TokenId,
   account: string,
-): Pick<Visit, 'succeeded' | 'strangers'> {
-  const others = tokens.filter((known) => known !== token && !strangers.includes(known));
-  if (before === account) return { succeeded: [...new Set([...succeeded, ...others])], strangers };
-  return { succeeded, strangers: before === undefined ? strangers : [...strangers, ...others] };
+): Required<Pick<Visit, 'succeeded' | 'accounts'>> {
+  const before = tokens.filter((each) => each !== token && accounts[each] === account);
+  const known = Object.entries(accounts).filter(([each]) => tokens.includes(each as TokenId));
+  return { succeeded: [...new Set([...succeeded, ...before])], accounts: { ...Object.fromEntries(known), [token]: account } };
 }
