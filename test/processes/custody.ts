@@ -19,6 +19,8 @@ const WANTED = process.env['TOKENMIRROR_TEST_CUSTODY_ROTATIONS'];
 const ROTATION_MS = 5000;
 /** A visit that its proxy does not answer is over after 150 s. */
 const SETTLED_MS = 300_000;
+/** How long nothing is due while a guest comes: git lets one of many writers in at a time, and with a write of others every moment it waits for long. */
+const CALM_S = 20;
 /** Several visits fall due meanwhile; longer than the daemon waits for an answer of its store. */
 const CUT_OFF_MS = 15_000;
 const FLAVOURS: readonly Flavour[] = ['7.2', '6.9', '7.2'];
@@ -192,8 +194,11 @@ export function describeCustody(kind: StoreKind, { credentials, rotations: wante
           await delay(CUT_OFF_MS);
           wires[n]?.cutAll();
           wires[n]?.speak();
+          server.provider.lifetimes.claude = LEAD_S + CALM_S;
+          await rotations(credentials);
           const guest = await joined('7.2');
           await until('the guest has them, sealed', () => isSealed(guest));
+          server.provider.lifetimes.claude = LEAD_S + 4;
           await rotations(step);
           await left(guest);
         }
