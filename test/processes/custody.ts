@@ -194,6 +194,7 @@ export function describeCustody(kind: StoreKind, { credentials, rotations: wante
           await delay(CUT_OFF_MS);
           wires[n]?.cutAll();
           wires[n]?.speak();
+          if (n > 0) continue;
           server.provider.lifetimes.claude = LEAD_S + CALM_S;
           await rotations(credentials);
           const guest = await joined('7.2');
